@@ -1,0 +1,120 @@
+"""Which modules of the QR symbol a block carries: by its position, never by its place in a list.
+
+The modules are laid out along a Z-order curve and cut into slots of K (one for each carrying coefficient), so that a slot
+is mostly a 4 x 4 tile of the symbol, as in the paper, and a lost block spoils few codewords. Block (row, column) belongs to
+slot ``(a row + b column) mod L`` for L slots. A block that one side uses and the other does not costs one vote and shifts
+nothing; rows and columns cut away move every block by the same number of slots.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import gcd
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coverslip.scheme.dct import COEFFICIENTS
+
+_GOLDEN = 0.6180339887498949
+_SILVER = 0.41421356237309515
+"""Two irrationals that are badly approximable and independent: neighbours along rows and columns spread evenly."""
+
+VARIANTS = 4
+"""Address variants that a writer may fall back on where the first leaves a slot without a carrier; readers try all."""
+
+
+@lru_cache(maxsize=64)
+def module_order(side: int) -> NDArray[np.int64]:
+    """Module indices (row * side + column) of a side x side symbol along a Z-order curve, int64 [side * side]."""
+    row, col = np.divmod(np.arange(side * side), side)
+    key = np.zeros(side * side, dtype=np.int64)
+    for bit in range(8):
+        key |= ((col >> bit) & 1) << (2 * bit)
+        key |= ((row >> bit) & 1) << (2 * bit + 1)
+    order: NDArray[np.int64] = np.argsort(key, kind="stable")
+    order.setflags(write=False)
+    return order
+
+
+def slot_count(side: int, per_block: int) -> int:
+    """How many slots a symbol of ``side`` modules needs when a block carries ``per_block`` of them."""
+    return -(-side * side // per_block)
+
+
+def _coprime_near(target: float, modulus: int) -> int:
+    """The number nearest to target that shares no factor with modulus, in [1, modulus)."""
+    if modulus <= 2:
+        return 1
+    base = min(max(round(target), 1), modulus - 1)
+    for distance in range(modulus):
+        for candidate in (base - distance, base + distance):
+            if 0 < candidate < modulus and gcd(candidate, modulus) == 1:
+                return candidate
+    return 1
+
+
+def _strides(slots: int, variant: int) -> tuple[int, int]:
+    shift = variant * 0.1234567
+    row = _coprime_near(((_SILVER + shift) % 1.0) * slots, slots)
+    col = _coprime_near(((_GOLDEN + 2 * shift) % 1.0) * slots, slots)
+    return row, col
+
+
+@lru_cache(maxsize=256)
+def slot_plane(rows: int, cols: int, slots: int, variant: int = 0) -> NDArray[np.int32]:
+    """The slot of each block.
+
+    Parameters
+    ----------
+    rows, cols : int
+        Full blocks along the image's height and width.
+    slots : int
+        Number of slots L; at least 1.
+    variant : int
+        Which of the `VARIANTS` strides, 0 to 3.
+
+    Returns
+    -------
+    ndarray int32 [rows, cols], 0 to slots - 1, read-only
+    """
+    down, right = _strides(slots, variant)
+    plane = (
+        (np.arange(rows, dtype=np.int64)[:, None] * down + np.arange(cols, dtype=np.int64)[None, :] * right)
+        % slots
+    ).astype(np.int32)
+    plane.setflags(write=False)
+    return plane
+
+
+def tiles(symbol: NDArray[np.bool_], coefficients: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The bits of each slot, at the places of the coefficients that carry them.
+
+    Parameters
+    ----------
+    symbol : bool [n, n]
+        True = dark module.
+    coefficients : tuple of int
+        Carrying coefficients, K of them.
+
+    Returns
+    -------
+    bool [L, 16]
+        False where nothing is carried.
+    """
+    side = symbol.shape[0]
+    per_block = len(coefficients)
+    slots = slot_count(side, per_block)
+    bits = np.zeros(slots * per_block, dtype=bool)
+    bits[: side * side] = symbol.reshape(-1)[module_order(side)]
+    result = np.zeros((slots, COEFFICIENTS), dtype=bool)
+    result[:, list(coefficients)] = bits.reshape(slots, per_block)
+    return result
+
+
+def gather(votes: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Sums per slot and coefficient [L, K] laid back as modules [side, side]."""
+    flat = votes.reshape(-1)[: side * side]
+    modules = np.empty(side * side, dtype=np.float32)
+    modules[module_order(side)] = flat
+    return modules.reshape(side, side)

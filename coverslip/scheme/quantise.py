@@ -1,0 +1,191 @@
+"""Moving the coefficients of a block to the phases that the caller wants, in integers that stay legal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coverslip.scheme.dct import BASIS, COEFFICIENTS, SIDE, from_blocks, to_blocks
+
+PHASES = 256
+"""Phases are counted in 1/256 of a step, in one byte."""
+
+TOLERANCE = 0.2
+"""A block whose rounded pixels leave a coefficient further than this from its phase (in steps) carries nothing; a bit flips at 0.25."""
+
+COST_LEVELS = 1 << 18
+"""Costs are compared as integers below this (1/16 grey level squared each), so that every runtime ranks blocks alike."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Blocks with every carrying coefficient at its phase.
+
+    Attributes
+    ----------
+    pixels : int32 [..., 16]
+        Rounded, in the legal range where ``usable``.
+    cost : int64 [...]
+        Sum of squared differences to the cover, grey levels squared.
+    usable : bool [...]
+        In range and every phase within `TOLERANCE`.
+    """
+
+    pixels: NDArray[np.int32]
+    cost: NDArray[np.int64]
+    usable: NDArray[np.bool_]
+
+
+def measure(blocks: NDArray[np.int32], step: float) -> NDArray[np.float64]:
+    """(c / step) mod 1 of every coefficient of blocks [..., 16]; float64 [..., 16] in [0, 1).
+
+    The block's first pixel is taken away before the transform and given back to DC (4 times its value), which keeps a 32-bit
+    transform of 16-bit pixels as exact as this one.
+    """
+    offset = blocks[..., :1].astype(np.float64)
+    scaled = (blocks - offset) @ BASIS.T / step
+    scaled[..., 0] += SIDE * offset[..., 0] / step
+    return scaled - np.floor(scaled)
+
+
+def to_bytes(phases: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Phases in [0, 1) as bytes in 1/256, rounded to nearest, 1 wrapping to 0."""
+    return (np.rint(phases * PHASES).astype(np.int64) % PHASES).astype(np.uint8)
+
+
+def move(
+    blocks: NDArray[np.int32],
+    phases: NDArray[np.uint8],
+    coefficients: NDArray[np.float32],
+    step: float,
+    legal: tuple[int, int],
+) -> Moved:
+    """Move the carrying coefficients to the nearest point with the wanted phase, lift into range, round.
+
+    Parameters
+    ----------
+    blocks : int32 [..., 16]
+        Pixels, row-major.
+    phases : uint8 [..., 16]
+        Wanted (c / step) mod 1, in 1/256.
+    coefficients : float32 [16]
+        1 = carries, 0 = is left alone.
+    step : float
+        Grey levels.
+    legal : (lo, hi)
+        Inclusive.
+
+    Returns
+    -------
+    Moved
+    """
+    lo, hi = legal
+    want = phases / PHASES
+    got = measure(blocks, step)
+    delta = want - got
+    delta = (delta - np.rint(delta)) * step * coefficients
+    change = delta @ BASIS
+    moved = np.rint(blocks + change)
+    moved = _lift(moved, blocks + change, step, lo, hi)
+    in_range = (moved.min(axis=-1) >= lo) & (moved.max(axis=-1) <= hi)
+    result = moved.astype(np.int64)
+    off = measure(result.astype(np.int32), step) - want
+    off = np.abs(off - np.rint(off)) * coefficients
+    usable = in_range & (off.max(axis=-1) <= TOLERANCE)
+    cost = ((result - blocks) ** 2).sum(axis=-1)
+    return Moved(result.astype(np.int32), cost, usable)
+
+
+def _lift(
+    rounded: NDArray[np.float64], exact: NDArray[np.float64], step: float, lo: int, hi: int
+) -> NDArray[np.float64]:
+    """Move DC by the fewest whole steps that bring a block into range: each moves all its pixels by step / 4."""
+    rise = step / SIDE
+    up = np.ceil(np.maximum(lo - rounded.min(axis=-1), 0) / rise)
+    down = np.ceil(np.maximum(rounded.max(axis=-1) - hi, 0) / rise)
+    lifted: NDArray[np.float64] = np.where(
+        ((up > 0) | (down > 0))[..., None], np.rint(exact + ((up - down) * rise)[..., None]), rounded
+    )
+    return lifted
+
+
+def choose(
+    cost: NDArray[np.int64], usable: NDArray[np.bool_], slots: NDArray[np.int32], votes: int
+) -> NDArray[np.bool_]:
+    """The ``votes`` cheapest usable blocks of each slot.
+
+    Parameters
+    ----------
+    cost : int64 [Hb, Wb]
+        Grey levels squared.
+    usable : bool [Hb, Wb]
+    slots : int32 [Hb, Wb]
+    votes : int
+        At least 1.
+
+    Returns
+    -------
+    bool [Hb, Wb]
+        Ties go to the block that comes first.
+    """
+    flat_slots = slots.reshape(-1)
+    order = np.lexsort((cost.reshape(-1), flat_slots))
+    order = order[usable.reshape(-1)[order]]
+    chosen = np.zeros(flat_slots.size, dtype=bool)
+    ranked = flat_slots[order]
+    first = np.ones(ranked.size, dtype=bool)
+    first[votes:] = ranked[votes:] != ranked[:-votes]
+    chosen[order[first]] = True
+    return chosen.reshape(slots.shape)
+
+
+def embed_plane(
+    pixels: NDArray[np.int32],
+    allowed: NDArray[np.bool_],
+    phases: NDArray[np.uint8],
+    slots: NDArray[np.int32],
+    coefficients: NDArray[np.float32],
+    step: float,
+    votes: int,
+    legal: tuple[int, int],
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Embed a phase plane into the allowed blocks of one plane.
+
+    Parameters
+    ----------
+    pixels : int32 [H, W]
+    allowed : bool [H // 4, W // 4]
+        From `coverslip.scheme.carriers.allowed_blocks`.
+    phases : uint8 [H // 4, W // 4, 16]
+    slots : int32 [H // 4, W // 4]
+    coefficients : float32 [16]
+    step : float
+        Grey levels.
+    votes : int
+        Carriers wanted in each slot.
+    legal : (lo, hi)
+
+    Returns
+    -------
+    stego : int32 [H, W]
+        The cover, but for the carriers.
+    carriers : bool [H // 4, W // 4]
+    """
+    blocks = to_blocks(pixels)
+    index = np.flatnonzero(allowed)
+    moved = move(
+        blocks.reshape(-1, COEFFICIENTS)[index], phases.reshape(-1, COEFFICIENTS)[index], coefficients, step, legal
+    )
+    cost = np.zeros(allowed.size, dtype=np.int64)
+    usable = np.zeros(allowed.size, dtype=bool)
+    cost[index], usable[index] = moved.cost, moved.usable
+    carriers = choose(cost.reshape(allowed.shape), usable.reshape(allowed.shape), slots, votes)
+    stego_blocks = blocks.reshape(-1, COEFFICIENTS).copy()
+    kept = carriers.reshape(-1)[index]
+    stego_blocks[index[kept]] = moved.pixels[kept]
+    stego = pixels.copy()
+    rows, cols = allowed.shape
+    stego[: rows * SIDE, : cols * SIDE] = from_blocks(stego_blocks.reshape(*allowed.shape, COEFFICIENTS))
+    return stego, carriers
