@@ -15,8 +15,8 @@ PHASES = 256
 TOLERANCE = 0.2
 """A block whose rounded pixels leave a coefficient further than this from its phase (in steps) carries nothing; a bit flips at 0.25."""
 
-COST_LEVELS = 1 << 18
-"""Costs are compared as integers below this (1/16 grey level squared each), so that every runtime ranks blocks alike."""
+COST_CAP = (1 << 17) - 1
+"""Costs at or above this (grey levels squared) rank alike: slot and cost then fit one 32-bit sorting key in the graph."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ def move(
     delta = want - got
     delta = (delta - np.rint(delta)) * step * coefficients
     change = delta @ BASIS
-    moved = np.rint(blocks + change)
-    moved = _lift(moved, blocks + change, step, lo, hi)
-    in_range = (moved.min(axis=-1) >= lo) & (moved.max(axis=-1) <= hi)
-    result = moved.astype(np.int64)
+    # Pixels are integers, so rounding the change alone rounds the sum; it also keeps a 32-bit graph exact at 16 bits.
+    result = blocks + np.rint(change).astype(np.int64)
+    result = blocks + np.rint(change + _lift(result, step, lo, hi)[..., None]).astype(np.int64)
+    in_range = (result.min(axis=-1) >= lo) & (result.max(axis=-1) <= hi)
     off = measure(result.astype(np.int32), step) - want
     off = np.abs(off - np.rint(off)) * coefficients
     usable = in_range & (off.max(axis=-1) <= TOLERANCE)
@@ -98,17 +98,13 @@ def move(
     return Moved(result.astype(np.int32), cost, usable)
 
 
-def _lift(
-    rounded: NDArray[np.float64], exact: NDArray[np.float64], step: float, lo: int, hi: int
-) -> NDArray[np.float64]:
-    """Move DC by the fewest whole steps that bring a block into range: each moves all its pixels by step / 4."""
+def _lift(rounded: NDArray[np.int64], step: float, lo: int, hi: int) -> NDArray[np.float64]:
+    """What to add to a block's pixels: DC moved by the fewest whole steps (step / 4 a pixel) that bring it into range."""
     rise = step / SIDE
     up = np.ceil(np.maximum(lo - rounded.min(axis=-1), 0) / rise)
     down = np.ceil(np.maximum(rounded.max(axis=-1) - hi, 0) / rise)
-    lifted: NDArray[np.float64] = np.where(
-        ((up > 0) | (down > 0))[..., None], np.rint(exact + ((up - down) * rise)[..., None]), rounded
-    )
-    return lifted
+    lift: NDArray[np.float64] = (up - down) * rise
+    return lift
 
 
 def choose(
@@ -131,7 +127,7 @@ def choose(
         Ties go to the block that comes first.
     """
     flat_slots = slots.reshape(-1)
-    order = np.lexsort((cost.reshape(-1), flat_slots))
+    order = np.lexsort((np.minimum(cost.reshape(-1), COST_CAP), flat_slots))
     order = order[usable.reshape(-1)[order]]
     chosen = np.zeros(flat_slots.size, dtype=bool)
     ranked = flat_slots[order]
