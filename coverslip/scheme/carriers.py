@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from coverslip.scheme.dct import SIDE, to_blocks
 
 GATE_RANK = 0.3
-GATE_SPAN = 1.5
+GATE_SPAN = 2.5
 GATE_FLOOR = 4
 """The gate's threshold is Q(max) + GATE_SPAN * Q(max - min) + GATE_FLOOR grey levels, with Q the GATE_RANK quantile over the blocks
 outside the mask. Measured on labelled slices with the mask eroded by 8 pixels all round: the low rank keeps the threshold at air's

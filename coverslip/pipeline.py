@@ -1,0 +1,655 @@
+"""The main job: hide the identity of an instance in its background, and give it back to the holder of the key."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coverslip import record as records
+from coverslip import symbol as symbols
+from coverslip.dicom import header
+from coverslip.dicom.instance import Instance, read_instance, write_instance
+from coverslip.engine import EmbedRequest, Engine
+from coverslip.errors import (
+    AlreadyCarriesError,
+    CoverslipError,
+    DamagedMessageError,
+    DoesNotComeBackError,
+    NoBodyError,
+    NoCarriersError,
+    NoMessageError,
+    RecordTooLargeError,
+    WrongKeyError,
+)
+from coverslip.keys import Identity, Recipient
+from coverslip.metrics import Psnr, payload, psnr_three
+from coverslip.scheme import address
+from coverslip.scheme.carriers import clear_blocks
+from coverslip.scheme.dct import COEFFICIENTS, SIDE
+from coverslip.scheme.dither import dither_key, dither_plane
+from coverslip.scheme.paper import embed_paper
+from coverslip.scheme.phases import PhasePlane, phase_plane
+from coverslip.scheme.profiles import PROFILES, Profile, Scheme
+from coverslip.scheme.reader import Reader, Votes
+from coverslip.scheme.reference import measure_plane
+from coverslip.seal import seal, unseal
+
+_UID_LABEL = b"coverslip uid v1"
+_CHECK_LABEL = b"coverslip check v1"
+_CHECK_BYTES = 8
+_FRAMES_AT_ONCE = 8
+_LARGEST_SLOT = 8190
+
+
+@dataclass(frozen=True)
+class FrameReport:
+    """What happened to one frame.
+
+    Attributes
+    ----------
+    mask : uint8 [H, W]
+        1 = body.
+    carriers : bool [Hb, Wb]
+    votes : Votes or None
+        What the closing extraction read; None where the frame carries nothing.
+    reason : str
+        Why it carries nothing; empty where it does.
+    """
+
+    mask: NDArray[np.uint8]
+    carriers: NDArray[np.bool_]
+    votes: Votes | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """What an embedding did, in figures; nothing of the identity.
+
+    Attributes
+    ----------
+    profile : str
+    step : float
+        Grey levels.
+    frames, frames_carrying : int
+    carriers : int
+        Blocks that carry, over all frames.
+    modules : int
+        Modules of the symbol, n^2.
+    votes_per_module : float
+        Mean number of positions that say what a module is, over the frames that carry.
+    weakest_module : float
+        Smallest log-likelihood ratio of a module, in nats, as the closing extraction read it.
+    module_errors : int
+        Modules that the closing extraction read wrongly before the QR reader repaired them; the largest of any frame.
+    payload : float
+        Coefficients that carry a bit per pixel.
+    psnr : Psnr
+    changed_pixels, changed_outside : int
+        Pixels that differ from the cover; those outside the carriers (always 0: anything else is refused).
+    record_bytes, sealed_bytes : int
+    recorded : int
+        Attributes in the record.
+    dropped : list of str
+        Attributes that were removed and are not in the record: tag and size, never a value.
+    notes : list of str
+        What else a person should know, such as a changed transfer syntax.
+    """
+
+    profile: str
+    step: float
+    frames: int
+    frames_carrying: int
+    carriers: int
+    modules: int
+    votes_per_module: float
+    weakest_module: float
+    module_errors: int
+    payload: float
+    psnr: Psnr
+    changed_pixels: int
+    changed_outside: int
+    record_bytes: int
+    sealed_bytes: int
+    recorded: int
+    dropped: list[str]
+    notes: list[str]
+
+
+@dataclass
+class Embedding:
+    """A stego instance that is ready to be written.
+
+    Attributes
+    ----------
+    instance : Instance
+        The stego header; its ``planes`` are still the cover's.
+    stego : int32 [F, H, W]
+    frames : list of FrameReport
+    symbol : bool [n, n]
+    report : EmbedReport
+    """
+
+    instance: Instance
+    stego: NDArray[np.int32]
+    frames: list[FrameReport]
+    symbol: NDArray[np.bool_]
+    report: EmbedReport
+
+    def write(self, path: Path, overwrite: bool = False) -> None:
+        """Write the stego instance; its notes may grow by what the transfer syntax needed."""
+        write_instance(self.instance, self.stego, path, overwrite=overwrite)
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """A record that was read back.
+
+    Attributes
+    ----------
+    record : Record
+    frame : int
+        The frame it was read from, from 0.
+    votes : Votes
+    profile : str
+        The profile whose step and coefficients it was read with.
+    """
+
+    record: records.Record
+    frame: int
+    votes: Votes
+    profile: str
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """Choices of an embedding.
+
+    Attributes
+    ----------
+    profile : Profile
+    beta : float, optional
+        The paper's knob in place of the profile's step.
+    use_padding : bool
+        Padding may carry too.
+    allow_burned_in : bool
+        Accept an instance that says its pixels show identity.
+    """
+
+    profile: Profile
+    beta: float | None = None
+    use_padding: bool = False
+    allow_burned_in: bool = False
+
+
+def uid_key(recipient: Recipient) -> bytes:
+    """The key under which UIDs are replaced: the same for every file sealed to a recipient, so that a series stays a series."""
+    return hmac.digest(recipient.public, _UID_LABEL, hashlib.sha256)
+
+
+def check_value(recipient: Recipient, sop_instance_uid: str) -> bytes:
+    """Eight bytes that tell a reader whether a file was sealed to its key, without naming the recipient to anybody else."""
+    return hmac.digest(recipient.public, _CHECK_LABEL + sop_instance_uid.encode(), hashlib.sha256)[:_CHECK_BYTES]
+
+
+@dataclass
+class Planes:
+    """Planes as the engine sees them: air dark, one padding value.
+
+    Attributes
+    ----------
+    pixels : int32 [F, H, W]
+    legal : (lo, hi)
+    padding : int
+    """
+
+    pixels: NDArray[np.int32]
+    legal: tuple[int, int]
+    padding: int
+    _instance: Instance = field(repr=False)
+    _padded: NDArray[np.bool_] | None = field(repr=False, default=None)
+
+    def back(self, stego: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Stored values from what the engine made of ``pixels``."""
+        turned = sum(self.legal) - stego if self._instance.inverted else stego
+        if self._padded is not None:
+            turned = np.where(self._padded, self._instance.planes, turned)
+        return turned
+
+
+def engine_planes(instance: Instance, use_padding: bool = False) -> Planes:
+    """An instance's planes for the engine.
+
+    MONOCHROME1 is turned over, so that air is dark. A range of padding becomes one value, and is put back afterwards.
+    """
+    lo, hi = instance.legal
+    pixels = lo + hi - instance.planes if instance.inverted else instance.planes
+    padding = None if use_padding else instance.padding
+    if padding is None:
+        return Planes(pixels, instance.legal, lo - 1, instance)
+    low, high = padding
+    if low == high:
+        return Planes(pixels, instance.legal, lo + hi - low if instance.inverted else low, instance)
+    padded = (instance.planes >= low) & (instance.planes <= high)
+    value = lo + hi - low if instance.inverted else low
+    return Planes(np.where(padded, np.int32(value), pixels), instance.legal, value, instance, padded)
+
+
+def _request(planes: Planes, frames: slice, plane: PhasePlane, profile: Profile) -> EmbedRequest:
+    pixels = planes.pixels[frames]
+    batch = len(pixels)
+    coefficients = np.zeros((batch, COEFFICIENTS), dtype=np.float32)
+    coefficients[:, list(profile.coefficients)] = 1
+    return EmbedRequest(
+        pixels=pixels,
+        legal=np.tile(np.array(planes.legal, dtype=np.int32), (batch, 1)),
+        padding=np.full(batch, planes.padding, dtype=np.int32),
+        phases=np.broadcast_to(plane.phases, (batch, *plane.phases.shape)),
+        slots=np.broadcast_to(plane.slots, (batch, *plane.slots.shape)),
+        coefficients=coefficients,
+        step=np.full(batch, profile.step, dtype=np.float32),
+        votes=np.full(batch, profile.votes, dtype=np.int32),
+        margin=np.full(batch, profile.margin, dtype=np.int32),
+    )
+
+
+def read_plane(
+    pixels: NDArray[np.int32],
+    recipient: Recipient,
+    profile: Profile,
+    phases: NDArray[np.uint8] | None = None,
+    mask: NDArray[np.uint8] | None = None,
+) -> Votes | None:
+    """The votes of one plane for a recipient and a profile; None when nothing is found.
+
+    Parameters
+    ----------
+    pixels : int32 [H, W]
+        Air dark.
+    recipient : Recipient
+    profile : Profile
+    phases : uint8 [Hb, Wb, 16], optional
+        Measured by an engine at the profile's step; numpy measures them where absent.
+    mask : uint8 [H, W], optional
+        1 = body; reading needs none.
+    """
+    measured = measure_plane(pixels, profile.step) if phases is None else phases
+    rows, cols = measured.shape[:2]
+    if not rows or not cols:
+        return None
+    clear = None
+    if mask is not None:
+        clear = clear_blocks(pixels, mask, (int(pixels.min()), int(pixels.max())), int(pixels.min()) - 1, 0)
+    dither = dither_plane(dither_key(recipient.public), rows, cols)
+    return Reader(measured, dither, profile.step, profile.coefficients, profile.alpha, clear).find()
+
+
+def _covered(carriers: NDArray[np.bool_], slots: NDArray[np.int32]) -> int:
+    return int(np.unique(slots[carriers]).size)
+
+
+@dataclass
+class _Attempt:
+    """One frame as far as it got."""
+
+    stego: NDArray[np.int32]
+    report: FrameReport
+
+
+class _Embedder:
+    """Embeds one sealed frame into the planes of one instance."""
+
+    def __init__(
+        self,
+        planes: Planes,
+        recipient: Recipient,
+        profile: Profile,
+        engine: Engine,
+        sealed: bytes,
+    ) -> None:
+        self._planes = planes
+        self._recipient = recipient
+        self._profile = profile
+        self._engine = engine
+        self._sealed = sealed
+        self.symbol = symbols.draw(sealed)
+        self._slots_needed = address.slot_count(len(self.symbol), len(profile.coefficients))
+        if self._slots_needed > _LARGEST_SLOT:
+            raise RecordTooLargeError(needed=len(sealed), available=symbols.MAX_FRAME_BYTES)
+        rows, cols = (side // SIDE for side in planes.pixels.shape[1:])
+        self._dither = dither_plane(dither_key(recipient.public), rows, cols) if rows and cols else None
+
+    def _phase_plane(self, variant: int) -> PhasePlane:
+        assert self._dither is not None
+        return phase_plane(self.symbol, self._dither, self._profile.coefficients, self._profile.alpha, variant)
+
+    def _judge(self, cover: NDArray[np.int32], stego: NDArray[np.int32], mask: NDArray[np.uint8],
+               carriers: NDArray[np.bool_], slots: NDArray[np.int32]) -> FrameReport:
+        """Read the stego plane as a stranger to the mask would, and say whether it comes back."""
+        if not mask.any():
+            return FrameReport(mask, carriers, None, "no body was found")
+        if not carriers.any():
+            return FrameReport(mask, carriers, None, "no block may carry")
+        changed_outside = self._changed_outside(cover, stego, carriers)
+        if changed_outside:
+            raise DoesNotComeBackError(
+                f"the engine changed {changed_outside} pixels outside the carriers; none was expected: do not use this model"
+            )
+        covered = _covered(carriers, slots)
+        votes = read_plane(stego, self._recipient, self._profile)
+        try:
+            if votes is not None and symbols.read(votes.symbol()) == self._sealed:
+                return FrameReport(mask, carriers, votes)
+        except DamagedMessageError:
+            pass  # Said below, with the coverage that explains it.
+        return FrameReport(
+            mask, carriers, None, f"its carriers reach {covered} of the {self._slots_needed} groups of modules"
+        )
+
+    @staticmethod
+    def _changed_outside(cover: NDArray[np.int32], stego: NDArray[np.int32], carriers: NDArray[np.bool_]) -> int:
+        changed = cover != stego
+        rows, cols = (side * SIDE for side in carriers.shape)
+        inside = np.kron(carriers, np.ones((SIDE, SIDE), dtype=bool))
+        changed[:rows, :cols] &= ~inside
+        return int(changed.sum())
+
+    def _variant(self, frames: slice, variant: int) -> list[_Attempt]:
+        plane = self._phase_plane(variant)
+        done = self._engine.embed(_request(self._planes, frames, plane, self._profile))
+        attempts = []
+        for i, cover in enumerate(self._planes.pixels[frames]):
+            carriers = done.carriers[i].astype(bool)
+            report = self._judge(cover, done.stego[i], done.mask[i], carriers, plane.slots)
+            attempts.append(_Attempt(done.stego[i], report))
+        return attempts
+
+    def _batch(self, start: int, stop: int) -> list[_Attempt]:
+        attempts = self._variant(slice(start, stop), 0)
+        for i, attempt in enumerate(attempts):
+            for variant in range(1, address.VARIANTS):
+                worth = attempts[i].report.votes is None and attempt.report.carriers.any() and attempt.report.mask.any()
+                if not worth:
+                    break
+                attempts[i] = self._variant(slice(start + i, start + i + 1), variant)[0]
+        return attempts
+
+    def run(self) -> Iterator[_Attempt]:
+        """Every frame, in order."""
+        if self._dither is None:
+            return
+        for start in range(0, len(self._planes.pixels), _FRAMES_AT_ONCE):
+            yield from self._batch(start, min(start + _FRAMES_AT_ONCE, len(self._planes.pixels)))
+
+
+class _PaperEmbedder(_Embedder):
+    """The paper's scheme: the engine only outlines the body, and the mask is what the reader needs again."""
+
+    def _variant(self, frames: slice, variant: int) -> list[_Attempt]:
+        masks = self._engine.segment(self._planes.pixels[frames]).mask
+        attempts = []
+        for cover, mask in zip(self._planes.pixels[frames], masks, strict=True):
+            done = embed_paper(cover, mask, self.symbol, self._profile, self._planes.legal)
+            attempts.append(_Attempt(done.stego, self._judge_paper(cover, done.stego, mask, done.carriers)))
+        return attempts
+
+    def _judge_paper(
+        self, cover: NDArray[np.int32], stego: NDArray[np.int32], mask: NDArray[np.uint8], carriers: NDArray[np.bool_]
+    ) -> FrameReport:
+        from coverslip.scheme.paper import extract_paper
+
+        read = extract_paper(stego, mask, len(self.symbol), self._profile)
+        wrong = float(np.mean(read != self.symbol))
+        try:
+            if symbols.read(read) == self._sealed:
+                version = (len(self.symbol) - 17) // 4
+                ratios = np.where(read, np.float32(1), np.float32(-1))
+                return FrameReport(mask, carriers, Votes(ratios, version, 0, 0.0))
+        except DamagedMessageError:
+            pass  # Said below, with the error rate that explains it.
+        return FrameReport(
+            mask, carriers, None, f"{wrong:.1%} of its modules come back wrong once pixels are integers, as the paper's scheme does"
+        )
+
+    def _batch(self, start: int, stop: int) -> list[_Attempt]:
+        return self._variant(slice(start, stop), 0)
+
+
+def _refuse(reports: Sequence[FrameReport], slots_needed: int) -> CoverslipError:
+    """The error that says why no frame carries."""
+    if all(not r.mask.any() for r in reports):
+        return NoBodyError(
+            "no body was outlined in any frame; an image of a body with air around it was expected: "
+            "look at it with 'coverslip inspect', and leave it out if it shows none"
+        )
+    best = max(reports, key=lambda r: int(r.carriers.sum()))
+    if not best.carriers.any():
+        return NoCarriersError(
+            "no block of background may carry: expected air around the body that is dark and not padding; "
+            "look at it with 'coverslip inspect', and try --use-padding if the background is padding"
+        )
+    return NoCarriersError(
+        f"the background has room for {int(best.carriers.sum())} blocks where the record needs about {3 * slots_needed} "
+        f"({best.reason}): choose a slice with more air, or a smaller record"
+    )
+
+
+def _verify_all(attempts: Sequence[_Attempt], slots: int, paper: bool) -> None:
+    reports = [a.report for a in attempts]
+    if any(r.votes is not None for r in reports):
+        return
+    if paper and any(r.carriers.any() for r in reports):
+        raise DoesNotComeBackError(
+            f"the record would not come back ({next(r.reason for r in reports if r.reason)}); nothing was written: "
+            "use --profile default, 'paper' is for comparison"
+        )
+    raise _refuse(reports, slots)
+
+
+def embed(instance: Instance, recipient: Recipient, engine: Engine, options: EmbedOptions) -> Embedding:
+    """Move an instance's identity from its header into its background.
+
+    Parameters
+    ----------
+    instance : Instance
+        From `coverslip.dicom.instance.read_instance`.
+    recipient : Recipient
+        Who shall be able to read it.
+    engine : Engine
+    options : EmbedOptions
+
+    Returns
+    -------
+    Embedding
+        Read back already: what does not come back is never returned.
+
+    Raises
+    ------
+    AlreadyCarriesError, BurnedInAnnotationError, RecordTooLargeError, NoBodyError, NoCarriersError, DoesNotComeBackError
+    """
+    if header.read_mark(instance.dataset) is not None:
+        raise AlreadyCarriesError(
+            "the instance carries a record already; an original was expected: extract it first, or leave the file as it is"
+        )
+    lo, hi = instance.legal
+    profile = options.profile if options.beta is None else options.profile.with_beta(options.beta, hi - lo)
+    clean, record, dropped = header.deidentify(
+        instance.dataset, uid_key(recipient), allow_burned_in=options.allow_burned_in
+    )
+    encoded = records.encode(record)
+    sealed = seal(encoded, recipient.public)
+    planes = engine_planes(instance, options.use_padding)
+    paper = profile.scheme is Scheme.PAPER
+    embedder = (_PaperEmbedder if paper else _Embedder)(planes, recipient, profile, engine, sealed)
+    attempts = list(embedder.run())
+    _verify_all(attempts, address.slot_count(len(embedder.symbol), len(profile.coefficients)), paper)
+    stego = _assemble(planes, attempts)
+    header.mark(clean, profile.name, profile.step, check_value(recipient, str(clean.SOPInstanceUID)))
+    frames = [a.report for a in attempts]
+    report = _report(instance, stego, frames, embedder.symbol, profile, len(encoded), len(sealed))
+    report.dropped.extend(dropped)
+    report.notes.extend(instance.notes)
+    object.__setattr__(report, "recorded", len(record))
+    return Embedding(instance.with_dataset(clean), stego, frames, embedder.symbol, report)
+
+
+def _assemble(planes: Planes, attempts: Sequence[_Attempt]) -> NDArray[np.int32]:
+    """The stored stego planes; a frame that carries nothing stays the cover."""
+    stego = np.stack(
+        [a.stego if a.report.votes is not None else cover for a, cover in zip(attempts, planes.pixels, strict=True)]
+    )
+    return planes.back(stego)
+
+
+def _report(
+    instance: Instance,
+    stego: NDArray[np.int32],
+    frames: Sequence[FrameReport],
+    symbol: NDArray[np.bool_],
+    profile: Profile,
+    record_bytes: int,
+    sealed_bytes: int,
+) -> EmbedReport:
+    carrying = [f for f in frames if f.votes is not None]
+    carriers = sum(int(f.carriers.sum()) for f in carrying)
+    per_block = len(profile.coefficients)
+    read = [f.votes for f in carrying if f.votes is not None]
+    return EmbedReport(
+        profile=profile.name,
+        step=profile.step,
+        frames=len(frames),
+        frames_carrying=len(carrying),
+        carriers=carriers,
+        modules=symbol.size,
+        votes_per_module=carriers * per_block / symbol.size / len(carrying),
+        weakest_module=min(float(np.abs(v.modules).min()) for v in read),
+        module_errors=max(int((v.symbol() != symbol).sum()) for v in read),
+        payload=payload(np.ones(carriers), per_block, instance.planes.size),
+        psnr=psnr_three(instance.planes, stego, instance.legal),
+        changed_pixels=int((instance.planes != stego).sum()),
+        changed_outside=0,
+        record_bytes=record_bytes,
+        sealed_bytes=sealed_bytes,
+        recorded=0,
+        dropped=[],
+        notes=[],
+    )
+
+
+def _candidates(marked: header.Mark | None, profile: Profile | None) -> list[Profile]:
+    """The profiles to try, likeliest first: the caller's, the one the header names, then the rest."""
+    keyed = [p for p in PROFILES.values() if p.scheme is Scheme.KEYED]
+    if profile is not None:
+        return [profile]
+    if marked is not None and marked.profile in PROFILES:
+        named = PROFILES[marked.profile]
+        first = Profile(named.name, named.scheme, marked.step, named.coefficients, named.votes, named.alpha, named.margin)
+        return [first, *(p for p in keyed if p != first)]
+    return keyed
+
+
+def extract(
+    instance: Instance, identity: Identity, engine: Engine | None = None, profile: Profile | None = None
+) -> Extraction:
+    """Read the record that an instance carries.
+
+    Parameters
+    ----------
+    instance : Instance
+    identity : Identity
+        Who it was sealed to.
+    engine : Engine, optional
+        Measures phases and outlines the body, whose blocks then count for less. Reading needs none.
+    profile : Profile, optional
+        Step and coefficients to read with; every profile is tried where absent.
+
+    Raises
+    ------
+    WrongKeyError
+        The header says that the record was sealed to somebody else.
+    NoMessageError
+        Nothing is found, and the header does not say that something is there.
+    DamagedMessageError
+        Something is there, but cannot be read.
+    """
+    marked = header.read_mark(instance.dataset)
+    recipient = identity.recipient
+    if marked is not None and not hmac.compare_digest(
+        marked.check, check_value(recipient, str(instance.dataset.get("SOPInstanceUID", "")))
+    ):
+        raise WrongKeyError(
+            "the record was sealed to another recipient; this identity cannot read it: use that recipient's identity file"
+        )
+    planes = engine_planes(instance)
+    damaged: CoverslipError | None = None
+    for candidate in _candidates(marked, profile):
+        try:
+            found = _extract_frames(planes, identity, engine, candidate)
+        except DamagedMessageError as error:
+            damaged = error
+            continue
+        if found is not None:
+            return found
+    if damaged is not None:
+        raise damaged
+    if marked is not None:
+        raise DamagedMessageError(
+            "the header says that a record is here for this identity, but its pixels carry none: they were changed after "
+            "embedding; read it from an undamaged copy"
+        )
+    raise NoMessageError(
+        "no record for this identity was found: either the file carries none, or it was sealed to another recipient; "
+        "check both"
+    )
+
+
+def _extract_frames(
+    planes: Planes, identity: Identity, engine: Engine | None, profile: Profile
+) -> Extraction | None:
+    damaged: DamagedMessageError | None = None
+    for number, pixels in enumerate(planes.pixels):
+        phases = mask = None
+        if engine is not None:
+            measured = engine.extract(pixels[None], np.array([profile.step], dtype=np.float32))
+            phases, mask = measured.phases[0], measured.mask[0]
+        votes = read_plane(pixels, identity.recipient, profile, phases, mask)
+        if votes is None:
+            continue
+        try:
+            return Extraction(open_symbol(votes.symbol(), identity), number, votes, profile.name)
+        except DamagedMessageError as error:
+            damaged = error
+    if damaged is not None:
+        raise damaged
+    return None
+
+
+def open_symbol(symbol: NDArray[np.bool_], identity: Identity) -> records.Record:
+    """Read, open and decode the record of a symbol.
+
+    Raises
+    ------
+    DamagedMessageError
+        The symbol cannot be read, or what it holds does not open although the dither was this identity's.
+    """
+    sealed = symbols.read(symbol)
+    try:
+        return records.decode(unseal(sealed, identity.secret))
+    except WrongKeyError:
+        raise DamagedMessageError(
+            "a record for this identity was found but does not open: it was altered, or made by something that is not "
+            "Coverslip; read it from an undamaged copy"
+        ) from None
+
+
+def embed_file(source: Path, target: Path, recipient: Recipient, engine: Engine, options: EmbedOptions) -> Embedding:
+    """Embed one file into another; nothing is written when anything fails."""
+    embedding = embed(read_instance(source), recipient, engine, options)
+    embedding.write(target)
+    return embedding

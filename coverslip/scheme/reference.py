@@ -1,0 +1,67 @@
+"""The engine in plain numpy: the definition that the runtimes are held against. Bring your own outline of the body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coverslip.engine import Embedded, EmbedRequest, Measured, Segmented
+from coverslip.scheme.carriers import allowed_blocks
+from coverslip.scheme.dct import to_blocks
+from coverslip.scheme.quantise import embed_plane, measure, to_bytes
+
+Outline = Callable[[NDArray[np.int32]], NDArray[np.uint8]]
+"""From pixels int32 [H, W] to a mask uint8 [H, W], 1 = body."""
+
+
+def measure_plane(pixels: NDArray[np.int32], step: float) -> NDArray[np.uint8]:
+    """Phases of one plane int32 [H, W] at a step in grey levels: uint8 [H // 4, W // 4, 16], in 1/256."""
+    return to_bytes(measure(to_blocks(pixels), step))
+
+
+class ReferenceEngine:
+    """An engine in float64 numpy around any outline of the body.
+
+    Parameters
+    ----------
+    outline : callable
+        Takes pixels int32 [H, W], gives a mask uint8 [H, W].
+    """
+
+    name = "reference"
+
+    def __init__(self, outline: Outline) -> None:
+        self._outline = outline
+
+    def segment(self, pixels: NDArray[np.int32]) -> Segmented:
+        """Outline each image."""
+        mask = np.stack([self._outline(plane) for plane in pixels])
+        return Segmented(mask, mask.any(axis=(1, 2)).astype(np.float32))
+
+    def embed(self, request: EmbedRequest) -> Embedded:
+        """Embed a phase plane into each image."""
+        mask = self.segment(request.pixels).mask
+        stego = np.empty_like(request.pixels)
+        carriers = np.zeros(request.slots.shape, dtype=np.uint8)
+        for i, plane in enumerate(request.pixels):
+            legal = int(request.legal[i, 0]), int(request.legal[i, 1])
+            allowed = allowed_blocks(plane, mask[i], legal, int(request.padding[i]), int(request.margin[i]))
+            stego[i], chosen = embed_plane(
+                plane,
+                allowed,
+                request.phases[i],
+                request.slots[i],
+                request.coefficients[i],
+                float(request.step[i]),
+                int(request.votes[i]),
+                legal,
+            )
+            carriers[i] = chosen
+        return Embedded(stego, mask, carriers)
+
+    def extract(self, pixels: NDArray[np.int32], step: NDArray[np.float32]) -> Measured:
+        """Measure the phases of each image."""
+        phases = np.stack([measure_plane(p, float(s)) for p, s in zip(pixels, step, strict=True)])
+        return Measured(phases, self.segment(pixels).mask)
