@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from coverslip.errors import (
 from coverslip.keys import Identity, Recipient
 from coverslip.metrics import Psnr, payload, psnr_three
 from coverslip.scheme import address
-from coverslip.scheme.carriers import clear_blocks
+from coverslip.scheme.carriers import allowed_blocks, clear_blocks
 from coverslip.scheme.dct import COEFFICIENTS, SIDE
 from coverslip.scheme.dither import dither_key, dither_plane
 from coverslip.scheme.paper import embed_paper
@@ -653,3 +653,79 @@ def embed_file(source: Path, target: Path, recipient: Recipient, engine: Engine,
     embedding = embed(read_instance(source), recipient, engine, options)
     embedding.write(target)
     return embedding
+
+
+def restore(instance: Instance, record: records.Record) -> Instance:
+    """The instance with its identity back in the header, every recorded attribute as it was; pixels stay as they are."""
+    return instance.with_dataset(header.restore(instance.dataset, record))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there is to work with in an instance, before anything is embedded.
+
+    Attributes
+    ----------
+    instance : Instance
+    mask : uint8 [H, W]
+        Body of the first frame.
+    allowed : bool [Hb, Wb]
+        Blocks of the first frame that may carry.
+    recorded, record_bytes, sealed_bytes, modules : int
+    """
+
+    instance: Instance
+    mask: NDArray[np.uint8]
+    allowed: NDArray[np.bool_]
+    recorded: int
+    record_bytes: int
+    sealed_bytes: int
+    modules: int
+
+    def summary(self) -> dict[str, object]:
+        """The figures, ready for JSON."""
+        frames, rows, columns = self.instance.planes.shape
+        return {
+            "frames": frames,
+            "rows": rows,
+            "columns": columns,
+            "legal": list(self.instance.legal),
+            "transfer_syntax": self.instance.transfer_syntax.name,
+            "body": float(np.mean(self.mask)),
+            "background": float(self.allowed.sum()) * COEFFICIENTS / (rows * columns),
+            "recorded": self.recorded,
+            "record_bytes": self.record_bytes,
+            "sealed_bytes": self.sealed_bytes,
+            "modules": self.modules,
+            "notes": list(self.instance.notes),
+        }
+
+
+def survey(instance: Instance, recipient: Recipient, engine: Engine, use_padding: bool = False) -> Survey:
+    """Outline the first frame's body, count what may carry, and weigh the record; writes nothing."""
+    _, record, _ = header.deidentify(instance.dataset, uid_key(recipient), allow_burned_in=True)
+    encoded = records.encode(record)
+    sealed = seal(encoded, recipient.public)
+    planes = engine_planes(instance, use_padding)
+    mask = engine.segment(planes.pixels[:1]).mask[0]
+    allowed = allowed_blocks(planes.pixels[0], mask, planes.legal, planes.padding, PROFILES["default"].margin)
+    side = len(symbols.draw(sealed))
+    return Survey(instance, mask, allowed, len(record), len(encoded), len(sealed), side * side)
+
+
+def would_fit(
+    instance: Instance, recipient: Recipient, engine: Engine, profile: Profile, use_padding: bool = False
+) -> dict[str, object]:
+    """Embed into memory and say how it went: ``fits`` with its figures, or the reason why not."""
+    try:
+        report = embed(instance, recipient, engine, EmbedOptions(profile, use_padding=use_padding)).report
+    except CoverslipError as error:
+        return {"fits": False, "code": error.code, "message": str(error)}
+    return {
+        "fits": True,
+        "votes_per_module": report.votes_per_module,
+        "module_errors": report.module_errors,
+        "carriers": report.carriers,
+        "payload": report.payload,
+        "psnr": asdict(report.psnr),
+    }

@@ -1,0 +1,92 @@
+"""``coverslip embed``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from coverslip.cli import options
+from coverslip.cli.batch import Batch, Source, collect, misuse, refuse_missing, target_of
+from coverslip.errors import CoverslipError, OutputExistsError
+from coverslip.keys import Recipient
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="DICOM files and folders")
+    parser.add_argument("--to", required=True, metavar="RECIPIENT", help="who shall be able to read it, as keygen printed it")
+    parser.add_argument("-o", "--output", required=True, type=Path, help="folder for the stego files, or a file's name for one input")
+    options.add_profile(parser, default="default")
+    options.add_engine(parser)
+    parser.add_argument("--use-padding", action="store_true", help="let pixel padding carry too")
+    parser.add_argument("--allow-burned-in", action="store_true", help="accept an image that says its pixels show identity")
+    parser.add_argument("--qr", type=Path, metavar="FILE", help="save the QR symbol of the sealed record as PNG (one input only)")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="save cover, mask, carriers, stego and difference as PNG (one input only)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def say(result: dict[str, Any]) -> str:
+    """A sentence about one embedding."""
+    psnr = result["psnr"]
+    text = (
+        f"{result['recorded']} attributes in {result['sealed_bytes']} sealed bytes on {result['carriers']} carriers, "
+        f"{result['votes_per_module']:.1f} votes a module, {result['module_errors']} module errors; "
+        f"PSNR {psnr['stored']:.1f} dB (peak of the stored bits), {psnr['sixteen_bit']:.1f} dB (peak 65535), "
+        f"{psnr['paper']:.1f} dB (the paper's convention); no pixel outside the carriers differs -> {result['output']}"
+    )
+    if result["frames"] > 1:
+        text += f"; {result['frames_carrying']} of {result['frames']} frames carry"
+    if result["dropped"]:
+        text += f"; removed and not recorded: {', '.join(result['dropped'])}"
+    return "; ".join([text, *result["notes"]])
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Embed each input."""
+    sources = collect(arguments.inputs)
+    single = len(arguments.inputs) == 1 and not arguments.inputs[0].is_dir()
+    if not sources:
+        return misuse("the folders hold no files; name DICOM files or folders that hold some")
+    if not single and (arguments.qr or arguments.picture):
+        return misuse("--qr and --picture take one input file; name one, or leave them out")
+    if not single and arguments.output.exists() and not arguments.output.is_dir():
+        return misuse("--output is a file, but there are several inputs; name a folder")
+    try:
+        recipient = Recipient.parse(arguments.to)
+        engine = options.open_engine(arguments)
+    except CoverslipError as error:
+        return misuse(str(error))
+
+    from coverslip import pipeline
+    from coverslip.dicom.instance import read_instance
+
+    profile = options.chosen_profile(arguments)
+    assert profile is not None
+    choices = pipeline.EmbedOptions(
+        profile, beta=arguments.beta, use_padding=arguments.use_padding, allow_burned_in=arguments.allow_burned_in
+    )
+
+    def job(source: Source) -> dict[str, Any]:
+        refuse_missing(source)
+        target = target_of(source, arguments.output, single)
+        if target.exists():
+            raise OutputExistsError("the output exists already and is never overwritten: choose another folder or name")
+        instance = read_instance(source.path)
+        embedding = pipeline.embed(instance, recipient, engine, choices)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        embedding.write(target)
+        _draw(arguments, instance.planes, embedding)
+        return {"output": str(target), **asdict(embedding.report)}
+
+    return Batch(arguments.json, "embedding").run(sources, job, say)
+
+
+def _draw(arguments: argparse.Namespace, cover: Any, embedding: Any) -> None:
+    from coverslip import picture
+
+    if arguments.qr:
+        picture.save_symbol(embedding.symbol, arguments.qr)
+    if arguments.picture:
+        picture.save_embedding(cover, embedding, arguments.picture)

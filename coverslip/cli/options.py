@@ -1,0 +1,77 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coverslip.scheme.profiles import PROFILES, Profile
+
+if TYPE_CHECKING:
+    from coverslip.engine import Engine
+
+ENGINES = ("litert", "tensorflow")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """--engine, --threads and --model."""
+    parser.add_argument("--engine", choices=ENGINES, default="litert", help="runtime of the model (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=2, metavar="N", help="threads of the runtime (default: %(default)s)")
+    parser.add_argument("--model", type=Path, metavar="PATH", help="another model than the released one")
+
+
+def add_profile(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """--profile, --beta and --alpha."""
+    text = "choice of step, coefficients and votes" + (" (default: %(default)s)" if default else " (default: every one is tried)")
+    parser.add_argument("--profile", choices=tuple(PROFILES), default=default, help=text)
+    parser.add_argument(
+        "--beta", type=positive_float, metavar="B", help="the paper's beta in place of the profile's step: step = 4 (hi - lo) / B"
+    )
+    parser.add_argument(
+        "--alpha", type=alpha, metavar="A", help="place of a 0 between two lattice points, above 0 and below 0.5"
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """A number above 0."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def alpha(text: str) -> float:
+    """A number above 0 and below 0.5."""
+    value = float(text)
+    if not 0 < value < 0.5:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and below 0.5")
+    return value
+
+
+def chosen_profile(arguments: argparse.Namespace) -> Profile | None:
+    """The profile that the options describe; None where none was named."""
+    if arguments.profile is None:
+        return None
+    profile = PROFILES[arguments.profile]
+    return profile if arguments.alpha is None else replace(profile, alpha=arguments.alpha)
+
+
+def open_engine(arguments: argparse.Namespace) -> Engine:
+    """The engine that the options name."""
+    if arguments.engine == "tensorflow":
+        from coverslip.graph.engine import TensorFlowEngine
+
+        return TensorFlowEngine(arguments.model)
+    from coverslip.edge.engine import LiteRtEngine
+
+    return LiteRtEngine(arguments.model, threads=arguments.threads)

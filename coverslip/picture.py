@@ -1,0 +1,112 @@
+"""Pictures for people: what was outlined, what carries, what changed. Pillow and numpy alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from coverslip import symbol as symbols
+from coverslip.scheme.dct import SIDE
+
+if TYPE_CHECKING:
+    from coverslip.pipeline import Embedding, Survey
+
+_PANEL = 384
+_CAPTION = 24
+_GAP = 8
+_BODY = np.array([214, 96, 77], dtype=np.float64)
+_CARRIER = np.array([67, 147, 195], dtype=np.float64)
+
+
+def grey(plane: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """A plane [H, W] as grey bytes: the 1st to 99.5th percentile over black to white, brightened by a square root."""
+    low, high = np.percentile(plane, (1, 99.5))
+    scaled = np.clip((plane - low) / max(high - low, 1.0), 0, 1)
+    return (255 * np.sqrt(scaled)).astype(np.uint8)
+
+
+def _tinted(plane: NDArray[np.int32], where: NDArray[np.bool_], colour: NDArray[np.float64]) -> NDArray[np.uint8]:
+    base = np.repeat(grey(plane)[..., None], 3, axis=2).astype(np.float64)
+    base[where] = 0.45 * base[where] + 0.55 * colour
+    return base.astype(np.uint8)
+
+
+def _spread(blocks: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    full = np.zeros(shape, dtype=bool)
+    rows, cols = (side * SIDE for side in blocks.shape)
+    full[:rows, :cols] = np.kron(blocks, np.ones((SIDE, SIDE), dtype=bool))
+    return full
+
+
+def _difference(cover: NDArray[np.int32], stego: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Stego minus cover around mid grey, stretched to the largest change."""
+    change = (stego - cover).astype(np.float64)
+    return (127.5 + 127.5 * change / max(float(np.abs(change).max()), 1.0)).astype(np.uint8)
+
+
+def _panel(picture: NDArray[np.uint8], caption: str, sharp: bool = False) -> Image.Image:
+    image = Image.fromarray(picture).convert("RGB")
+    scale = _PANEL / max(image.size)
+    size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+    image = image.resize(size, Image.Resampling.NEAREST if sharp else Image.Resampling.LANCZOS)
+    panel = Image.new("RGB", (_PANEL, _PANEL + _CAPTION), "white")
+    panel.paste(image, ((_PANEL - image.width) // 2, _CAPTION + (_PANEL - image.height) // 2))
+    ImageDraw.Draw(panel).text((4, 4), caption, fill="black", font=ImageFont.load_default(14))
+    return panel
+
+
+def _sheet(panels: list[Image.Image], columns: int, path: Path) -> None:
+    rows = -(-len(panels) // columns)
+    width, height = panels[0].size
+    sheet = Image.new("RGB", (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP), "white")
+    for i, panel in enumerate(panels):
+        sheet.paste(panel, ((i % columns) * (width + _GAP), (i // columns) * (height + _GAP)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, format="PNG")
+
+
+def save_symbol(symbol: NDArray[np.bool_], path: Path) -> None:
+    """A QR symbol bool [n, n] as PNG, with its quiet zone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(symbols.picture(symbol)).save(path, format="PNG")
+
+
+def save_embedding(cover: NDArray[np.int32], embedding: Embedding, path: Path) -> None:
+    """Cover, mask, carriers, stego, difference and the QR symbol as it was read back: one PNG.
+
+    Parameters
+    ----------
+    cover : int32 [F, H, W]
+    embedding : Embedding
+        The first frame that carries is drawn.
+    path : Path
+    """
+    number = next(i for i, frame in enumerate(embedding.frames) if frame.votes is not None)
+    frame = embedding.frames[number]
+    assert frame.votes is not None
+    plane, stego = cover[number], embedding.stego[number]
+    largest = int(np.abs(stego - plane).max())
+    panels = [
+        _panel(grey(plane), "cover"),
+        _panel(_tinted(plane, frame.mask > 0, _BODY), "mask: body, never touched"),
+        _panel(_tinted(plane, _spread(frame.carriers, plane.shape), _CARRIER), f"carriers: {int(frame.carriers.sum())} blocks"),
+        _panel(grey(stego), "stego"),
+        _panel(_difference(plane, stego), f"difference, at most {largest} grey levels"),
+        _panel(symbols.picture(frame.votes.symbol()), "QR symbol, read back from the stego", sharp=True),
+    ]
+    _sheet(panels, 3, path)
+
+
+def save_survey(survey: Survey, path: Path) -> None:
+    """First frame, body and background that may carry: one PNG."""
+    plane = survey.instance.planes[0]
+    panels = [
+        _panel(grey(plane), "first frame"),
+        _panel(_tinted(plane, survey.mask > 0, _BODY), "mask: body, never touched"),
+        _panel(_tinted(plane, _spread(survey.allowed, plane.shape), _CARRIER), f"may carry: {int(survey.allowed.sum())} blocks"),
+    ]
+    _sheet(panels, 3, path)
