@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
+from numpy.typing import NDArray
 from official.vision.configs import backbones as backbone_configs
 from official.vision.configs import common
 from official.vision.configs import decoders as decoder_configs
@@ -80,6 +82,11 @@ def build_model(
     return model
 
 
+def write_weights(path: str | Path, arrays: Sequence[NDArray[np.float32]]) -> None:
+    """Write a model's variables, in its own order, as float16 to an .npz file."""
+    np.savez_compressed(path, **{f"{index:04d}": array.astype(np.float16) for index, array in enumerate(arrays)})
+
+
 class Outlined(NamedTuple):
     """The body in each image.
 
@@ -139,9 +146,8 @@ class Network(tf.Module):
                 variable.assign(stored[name].astype(np.float32))
 
     def save_weights(self, path: str | Path) -> None:
-        """Write all variables as float16, in the model's order, to an .npz file."""
-        arrays = {f"{index:04d}": v.numpy().astype(np.float16) for index, v in enumerate(self._held)}
-        np.savez_compressed(path, **arrays)
+        """Write all variables to an .npz file; see `write_weights`."""
+        write_weights(path, [variable.numpy() for variable in self._held])
 
     def segment(self, pixels: tf.Tensor) -> Outlined:
         """Outline the body.
