@@ -13,7 +13,7 @@ import base45
 import numpy as np
 import qrcode
 from numpy.typing import NDArray
-from qrcode.exceptions import DataOverflowError
+from qrcode.util import MODE_ALPHA_NUM, QRData
 
 from coverslip.errors import DamagedMessageError, DecoderMissingError, RecordTooLargeError
 
@@ -52,12 +52,12 @@ def draw(frame: bytes) -> NDArray[np.bool_]:
     RecordTooLargeError
         The frame is larger than the largest symbol holds.
     """
+    if len(frame) > MAX_FRAME_BYTES:
+        raise RecordTooLargeError(needed=len(frame), available=MAX_FRAME_BYTES)
     code = qrcode.QRCode(error_correction=qrcode.constants.ERROR_CORRECT_L, border=0, mask_pattern=MASK_PATTERN)
-    code.add_data(base45.b45encode(frame), optimize=0)
-    try:
-        code.make(fit=True)
-    except (DataOverflowError, ValueError):
-        raise RecordTooLargeError(needed=len(frame), available=MAX_FRAME_BYTES) from None
+    # The mode is named: left to guess, the library takes a text of digits alone for a number.
+    code.add_data(QRData(base45.b45encode(frame), mode=MODE_ALPHA_NUM, check_data=False))
+    code.make(fit=True)
     return np.array(code.modules, dtype=bool)
 
 

@@ -2,7 +2,7 @@
 
 The modules are laid out along a Z-order curve and cut into slots of K (one for each carrying coefficient), so that a slot
 is mostly a 4 x 4 tile of the symbol, as in the paper, and a lost block spoils few codewords. Block (row, column) belongs to
-slot ``(a row + b column) mod L`` for L slots. A block that one side uses and the other does not costs one vote and shifts
+slot ``(a row + b column) mod L`` for L slots, with a and b coprime to L. A block that one side uses and the other does not costs one vote and shifts
 nothing; rows and columns cut away move every block by the same number of slots.
 """
 
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from coverslip.scheme.dct import COEFFICIENTS
 
-_GOLDEN = 0.6180339887498949
-_SILVER = 0.41421356237309515
-"""Two irrationals that are badly approximable and independent: neighbours along rows and columns spread evenly."""
+_STRIDES = ((0.7146, 0.1671), (0.4069, 0.0003), (0.5000, 0.7441), (0.1995, 0.9421))
+"""Slots moved by one block (down, right), as shares of all slots. Of 150 random pairs these left the fewest slots without a carrier on
+the background of labelled slices: 3 to 4 % where there are 2.5 carriers for each slot, against 8 % by chance."""
 
-VARIANTS = 4
-"""Address variants that a writer may fall back on where the first leaves a slot without a carrier; readers try all."""
+VARIANTS = len(_STRIDES)
+"""Address variants: a writer goes on to the next where one leaves too many slots without a carrier; readers try all."""
 
 
 @lru_cache(maxsize=64)
@@ -55,10 +55,8 @@ def _coprime_near(target: float, modulus: int) -> int:
 
 
 def _strides(slots: int, variant: int) -> tuple[int, int]:
-    shift = variant * 0.1234567
-    row = _coprime_near(((_SILVER + shift) % 1.0) * slots, slots)
-    col = _coprime_near(((_GOLDEN + 2 * shift) % 1.0) * slots, slots)
-    return row, col
+    down, right = _STRIDES[variant]
+    return _coprime_near(down * slots, slots), _coprime_near(right * slots, slots)
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,52 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coverslip.scheme import carriers
+
+
+def scene(rng, body_level=500):
+    pixels = rng.normal(30, 6, (64, 64)).clip(0).astype(np.int32)
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[20:44, 20:44] = 1
+    pixels[mask > 0] += body_level
+    return pixels, mask
+
+
+@given(st.integers(0, 12), st.integers(0, 2**32 - 1))
+def test_dilate_grows_by_exactly_the_margin(margin, seed):
+    mask = (np.random.default_rng(seed).random((30, 25)) < 0.01).astype(np.uint8)
+    grown = carriers.dilate(mask, margin)
+    for row, col in np.argwhere(np.ones_like(mask)):
+        window = mask[max(row - margin, 0) : row + margin + 1, max(col - margin, 0) : col + margin + 1]
+        assert grown[row, col] == window.max()
+
+
+def test_no_body_within_the_margin_padding_or_illegal_pixel_is_allowed():
+    pixels, mask = scene(np.random.default_rng(1))
+    pixels[0:3, 0:3] = 2000
+    pixels[60, 60] = 5000
+    allowed = carriers.allowed_blocks(pixels, mask, (0, 4095), 2000, 4)
+    assert not allowed[4:12, 4:12].any()
+    assert not allowed[0, 0] and not allowed[15, 15]
+    assert allowed.sum() > 100
+
+
+def test_the_gate_holds_back_skin_that_the_mask_missed():
+    pixels, mask = scene(np.random.default_rng(2))
+    missed = mask.copy()
+    missed[20:30] = 0
+    allowed = carriers.allowed_blocks(pixels, missed, (0, 4095), -1, 0)
+    assert not np.kron(allowed, np.ones((4, 4), dtype=bool))[mask > 0].any()
+    assert allowed.sum() > 100
+
+
+def test_nothing_is_allowed_when_all_is_body():
+    pixels, mask = scene(np.random.default_rng(3))
+    assert not carriers.allowed_blocks(pixels, np.ones_like(mask), (0, 4095), -1, 0).any()
+
+
+def test_flat_air_is_allowed():
+    mask = np.zeros((32, 32), dtype=np.uint8)
+    mask[8:24, 8:24] = 1
+    assert carriers.allowed_blocks(mask.astype(np.int32) * 300, mask, (0, 4095), -1, 0).sum() == 48

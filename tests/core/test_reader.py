@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from coverslip import symbol as symbols
+from coverslip.scheme.dither import dither_key, dither_plane
+from coverslip.scheme.phases import phase_plane
+from coverslip.scheme.profiles import DEFAULT, FAINT, ROBUST
+from coverslip.scheme.quantise import embed_plane
+from coverslip.scheme.reader import Reader
+from coverslip.scheme.reference import measure_plane
+
+KEY = dither_key(b"k" * 32)
+
+
+def embedded(profile, frame_bytes=120, size=256, seed=1, variant=0):
+    rng = np.random.default_rng(seed)
+    cover = rng.normal(40, 12, (size, size)).clip(0, 4095).astype(np.int32)
+    symbol = symbols.draw(rng.bytes(frame_bytes))
+    dither = dither_plane(KEY, size // 4, size // 4)
+    plane = phase_plane(symbol, dither, profile.coefficients, profile.alpha, variant)
+    coefficients = np.zeros(16, dtype=np.float32)
+    coefficients[list(profile.coefficients)] = 1
+    allowed = np.ones((size // 4, size // 4), dtype=bool)
+    allowed[20:40, 20:40] = False
+    stego, _ = embed_plane(cover, allowed, plane.phases, plane.slots, coefficients, profile.step, profile.votes, (0, 4095))
+    return cover, stego, symbol
+
+
+def reader(pixels, profile, key=KEY):
+    dither = dither_plane(key, pixels.shape[0] // 4, pixels.shape[1] // 4)
+    return Reader(measure_plane(pixels, profile.step), dither, profile.step, profile.coefficients, profile.alpha)
+
+
+@pytest.mark.parametrize("profile", [FAINT, DEFAULT, ROBUST], ids=lambda p: p.name)
+def test_reads_every_module_without_mask_or_length(profile):
+    _, stego, symbol = embedded(profile)
+    votes = reader(stego, profile).find()
+    assert votes is not None
+    assert votes.version == (len(symbol) - 17) // 4
+    assert np.mean(votes.symbol() != symbol) < 0.003
+
+
+@pytest.mark.parametrize("version_bytes", [20, 60, 200, 420])
+def test_finds_the_version(version_bytes):
+    _, stego, symbol = embedded(DEFAULT, frame_bytes=version_bytes, size=384)
+    votes = reader(stego, DEFAULT).find()
+    assert votes is not None and np.array_equal(votes.symbol(), symbol)
+
+
+def test_finds_the_variant():
+    _, stego, symbol = embedded(DEFAULT, variant=2)
+    votes = reader(stego, DEFAULT).find()
+    assert votes is not None and votes.variant == 2 and np.array_equal(votes.symbol(), symbol)
+
+
+def test_finds_nothing_in_a_cover():
+    cover, _, _ = embedded(DEFAULT)
+    assert reader(cover, DEFAULT).find() is None
+
+
+def test_finds_nothing_with_another_key():
+    _, stego, _ = embedded(DEFAULT)
+    assert reader(stego, DEFAULT, dither_key(b"x" * 32)).find() is None
+
+
+def test_a_lost_quarter_of_the_image_costs_votes_and_shifts_nothing():
+    _, stego, symbol = embedded(DEFAULT, size=384)
+    stego[:96] = 0
+    votes = reader(stego, DEFAULT).find()
+    assert votes is not None and symbols.read(votes.symbol()) == symbols.read(symbol)
+
+
+def test_robust_reads_through_noise_that_drowns_the_lattice_of_default():
+    _, stego, symbol = embedded(ROBUST, size=384)
+    noisy = np.rint(stego + np.random.default_rng(3).normal(0, 10, stego.shape)).astype(np.int32)
+    votes = reader(noisy, ROBUST).find()
+    assert votes is not None and symbols.read(votes.symbol()) == symbols.read(symbol)
