@@ -89,7 +89,8 @@ class Batch:
             return
         except OSError as error:
             # The system's own word for what is wrong with a path or a disk; it holds no content.
-            self._fail(source, "file-system", f"{error.strerror or type(error).__name__}: expected a file that can be read and a place to write")
+            reason = error.strerror or type(error).__name__
+            self._fail(source, "file-system", f"{reason}: expected a file that can be read and a place to write")
             return
         if self._as_json:
             print(json.dumps({"file": str(source.path), "status": "done", **result}), flush=True)

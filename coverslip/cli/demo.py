@@ -15,7 +15,8 @@ _CT = "J2K_pixelrep_mismatch.dcm"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.add_argument("-o", "--output", type=Path, default=Path("out/demo"), metavar="DIR", help="folder for the files (default: %(default)s)")
+    text = "folder for the files (default: %(default)s)"
+    parser.add_argument("-o", "--output", type=Path, default=Path("out/demo"), metavar="DIR", help=text)
     options.add_profile(parser, default="default")
     options.add_engine(parser)
 

@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--use-padding", action="store_true", help="let pixel padding carry too")
     parser.add_argument("--allow-burned-in", action="store_true", help="accept an image that says its pixels show identity")
     parser.add_argument("--qr", type=Path, metavar="FILE", help="save the QR symbol of the sealed record as PNG (one input only)")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="save cover, mask, carriers, stego and difference as PNG (one input only)")
+    text = "save cover, mask, carriers, stego and difference as PNG (one input only)"
+    parser.add_argument("--picture", type=Path, metavar="FILE", help=text)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 

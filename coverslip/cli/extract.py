@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coverslip.cli import options
 from coverslip.cli.batch import Batch, Source, collect, misuse, refuse_missing
 from coverslip.errors import CoverslipError, OutputExistsError
 from coverslip.keys import Identity
+
+if TYPE_CHECKING:
+    from coverslip.dicom.instance import Instance
+    from coverslip.engine import Engine
+    from coverslip.pipeline import Extraction
+    from coverslip.scheme.profiles import Profile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,38 +39,53 @@ def say(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Extract from each input."""
-    sources = collect(arguments.inputs)
+def _misused(arguments: argparse.Namespace, sources: list[Source]) -> str | None:
+    """What is wrong with the call, or None."""
     single = len(arguments.inputs) == 1 and not arguments.inputs[0].is_dir()
     if not sources:
-        return misuse("the folders hold no files; name DICOM files or folders that hold some")
+        return "the folders hold no files; name DICOM files or folders that hold some"
     if arguments.qr and not single:
-        return misuse("--qr takes one input file; name one, or leave it out")
+        return "--qr takes one input file; name one, or leave it out"
     if arguments.beta is not None and arguments.profile is None:
-        return misuse("--beta needs the --profile that it was embedded with")
+        return "--beta needs the --profile that it was embedded with"
     if arguments.profile == "paper":
-        return misuse("the paper's scheme cannot be read back from integer pixels; 'coverslip embed' never writes it")
-    try:
-        identity = Identity.read(arguments.identity)
-        engine = None if arguments.no_model else options.open_engine(arguments)
-    except CoverslipError as error:
-        return misuse(str(error))
+        return "the paper's scheme cannot be read back from integer pixels; 'coverslip embed' never writes it"
+    return None
 
-    from coverslip import pipeline
-    from coverslip.dicom.instance import read_instance, write_instance
 
-    profile = options.chosen_profile(arguments)
+class _Job:
+    """Extracts from one source and writes what was asked for."""
 
-    def job(source: Source) -> dict[str, Any]:
+    def __init__(self, arguments: argparse.Namespace, identity: Identity, engine: Engine | None) -> None:
+        self._arguments = arguments
+        self._identity = identity
+        self._engine = engine
+        self._profile = options.chosen_profile(arguments)
+
+    def _profile_for(self, instance: Instance) -> Profile | None:
+        if self._profile is None or self._arguments.beta is None:
+            return self._profile
+        return self._profile.with_beta(self._arguments.beta, instance.legal[1] - instance.legal[0])
+
+    def _restore(self, source: Source, instance: Instance, found: Extraction) -> str:
+        from coverslip import pipeline
+        from coverslip.dicom.instance import write_instance
+
+        target: Path = self._arguments.restore / source.relative
+        if target.exists():
+            raise OutputExistsError("the restored file exists already and is never overwritten: choose another folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        restored = pipeline.restore(instance, found.record)
+        write_instance(restored, restored.planes, target)
+        return str(target)
+
+    def __call__(self, source: Source) -> dict[str, Any]:
+        from coverslip import pipeline
+        from coverslip.dicom.instance import read_instance
+
         refuse_missing(source)
         instance = read_instance(source.path)
-        chosen = profile
-        if profile is not None and arguments.beta is not None:
-            chosen = profile.with_beta(arguments.beta, instance.legal[1] - instance.legal[0])
-        elif profile is not None:
-            chosen = replace(profile)
-        found = pipeline.extract(instance, identity, engine, chosen)
+        found = pipeline.extract(instance, self._identity, self._engine, self._profile_for(instance))
         result: dict[str, Any] = {
             "profile": found.profile,
             "frame": found.frame,
@@ -74,18 +94,23 @@ def run(arguments: argparse.Namespace) -> int:
             "record": found.record.to_json(),
             "listing": found.record.listing(),
         }
-        if arguments.restore:
-            target = arguments.restore / source.relative
-            if target.exists():
-                raise OutputExistsError("the restored file exists already and is never overwritten: choose another folder")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            restored = pipeline.restore(instance, found.record)
-            write_instance(restored, restored.planes, target)
-            result["restored"] = str(target)
-        if arguments.qr:
+        if self._arguments.restore:
+            result["restored"] = self._restore(source, instance, found)
+        if self._arguments.qr:
             from coverslip import picture
 
-            picture.save_symbol(found.votes.symbol(), arguments.qr)
+            picture.save_symbol(found.votes.symbol(), self._arguments.qr)
         return result
 
-    return Batch(arguments.json, "extracting").run(sources, job, say)
+
+def run(arguments: argparse.Namespace) -> int:
+    """Extract from each input."""
+    sources = collect(arguments.inputs)
+    if wrong := _misused(arguments, sources):
+        return misuse(wrong)
+    try:
+        identity = Identity.read(arguments.identity)
+        engine = None if arguments.no_model else options.open_engine(arguments)
+    except CoverslipError as error:
+        return misuse(str(error))
+    return Batch(arguments.json, "extracting").run(sources, _Job(arguments, identity, engine), say)

@@ -24,9 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def say(result: dict[str, Any]) -> str:
     """What fits, for a person to read."""
+    shape = f"{result['frames']} frame(s) of {result['columns']} x {result['rows']}"
+    lowest, highest = result["legal"]
     lines = [
-        f"{result['frames']} frame(s) of {result['columns']} x {result['rows']}, pixels {result['legal'][0]} to {result['legal'][1]}, "
-        f"{result['transfer_syntax']}; body {result['body']:.1%}, background that may carry {result['background']:.1%}",
+        f"{shape}, pixels {lowest} to {highest}, {result['transfer_syntax']}",
+        f"    body {result['body']:.1%}, background that may carry {result['background']:.1%}",
         f"    record of {result['recorded']} attributes: {result['sealed_bytes']} sealed bytes, {result['modules']} modules",
     ]
     for name, fit in result["profiles"].items():

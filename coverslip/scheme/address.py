@@ -2,8 +2,8 @@
 
 The modules are laid out along a Z-order curve and cut into slots of K (one for each carrying coefficient), so that a slot
 is mostly a 4 x 4 tile of the symbol, as in the paper, and a lost block spoils few codewords. Block (row, column) belongs to
-slot ``(a row + b column) mod L`` for L slots, with a and b coprime to L. A block that one side uses and the other does not costs one vote and shifts
-nothing; rows and columns cut away move every block by the same number of slots.
+slot ``(a row + b column) mod L`` for L slots, with a and b coprime to L. A block that one side uses and the other does not costs one
+vote and shifts nothing; rows and columns cut away move every block by the same number of slots.
 """
 
 from __future__ import annotations

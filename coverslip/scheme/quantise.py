@@ -15,6 +15,10 @@ PHASES = 256
 TOLERANCE = 0.2
 """A block whose rounded pixels leave a coefficient further than this from its phase (in steps) carries nothing; a bit flips at 0.25."""
 
+TIE = 1.37e-4
+"""Taken away before rounding, in steps and in grey levels: with whole steps exact halves are common, and this settles them alike in
+every runtime."""
+
 COST_CAP = (1 << 17) - 1
 """Costs at or above this (grey levels squared) rank alike: slot and cost then fit one 32-bit sorting key in the graph."""
 
@@ -85,11 +89,11 @@ def move(
     want = phases / PHASES
     got = measure(blocks, step)
     delta = want - got
-    delta = (delta - np.rint(delta)) * step * coefficients
+    delta = (delta - np.rint(delta - TIE)) * step * coefficients
     change = delta @ BASIS
     # Pixels are integers, so rounding the change alone rounds the sum; it also keeps a 32-bit graph exact at 16 bits.
-    result = blocks + np.rint(change).astype(np.int64)
-    result = blocks + np.rint(change + _lift(result, step, lo, hi)[..., None]).astype(np.int64)
+    result = blocks + np.rint(change - TIE).astype(np.int64)
+    result = blocks + np.rint(change + _lift(result, step, lo, hi)[..., None] - TIE).astype(np.int64)
     in_range = (result.min(axis=-1) >= lo) & (result.max(axis=-1) <= hi)
     off = measure(result.astype(np.int32), step) - want
     off = np.abs(off - np.rint(off)) * coefficients

@@ -1,4 +1,3 @@
-import os
 import stat
 
 import pytest
@@ -24,7 +23,7 @@ def test_an_identity_is_never_overwritten(tmp_path):
 
 def test_a_file_that_others_may_read_is_refused(tmp_path):
     Identity.generate().write(tmp_path / "id")
-    os.chmod(tmp_path / "id", 0o640)
+    (tmp_path / "id").chmod(0o640)
     with pytest.raises(KeyFileError, match="chmod 600"):
         Identity.read(tmp_path / "id")
 
@@ -32,7 +31,7 @@ def test_a_file_that_others_may_read_is_refused(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"CS-IDENTITY-1AAAA\n", b"\xff\xfe"])
 def test_what_is_no_identity_is_refused(tmp_path, content):
     (tmp_path / "id").write_bytes(content)
-    os.chmod(tmp_path / "id", 0o600)
+    (tmp_path / "id").chmod(0o600)
     with pytest.raises(KeyFileError):
         Identity.read(tmp_path / "id")
 

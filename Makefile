@@ -1,0 +1,69 @@
+# Two commands do all set-up on a fresh machine: `make demo` and `make test`.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' && echo $$p && break; done)
+DEMO_VENV ?= .venv-demo
+VENV ?= .venv
+CONSTRAINTS = requirements/constraints.txt
+PIP = -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
+
+.PHONY: help demo test check lint types bench evaluate model clean system
+
+help:
+	@echo "make demo      base install only; the whole way on a real CT, with a picture, in out/demo"
+	@echo "make test      everything installed, all tests"
+	@echo "make check     ruff, mypy and the fast tests"
+	@echo "make bench     time of each part, as ratios in one run"
+	@echo "make evaluate  every slice of ../shared/data embedded and read back, as a table"
+	@echo "make model     train and export the released model again from ../shared/data"
+
+# zbar is a second QR reader beside zxing-cpp, which is a wheel: without the system library the first one does the job.
+system:
+	@$(PYTHON) -c 'import ctypes.util, sys; sys.exit(not ctypes.util.find_library("zbar"))' \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -y -q libzbar0 >/dev/null 2>&1 \
+	|| { apt-get update -q >/dev/null 2>&1 && apt-get install -y -q libzbar0 >/dev/null 2>&1; }; }; } \
+	|| echo "zbar's system library is not there; zxing-cpp alone reads the QR symbols"
+
+$(DEMO_VENV)/.ready: pyproject.toml $(CONSTRAINTS)
+	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is needed, with venv"; exit 2; }
+	$(PYTHON) -m venv --clear $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python $(PIP) -e .
+	touch $@
+
+$(VENV)/.ready: pyproject.toml $(CONSTRAINTS) requirements/full.txt requirements/no-deps.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is needed, with venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP) -e . -r requirements/full.txt
+	$(VENV)/bin/python $(PIP) --no-deps -r requirements/no-deps.txt
+	touch $@
+
+demo: system $(DEMO_VENV)/.ready
+	$(DEMO_VENV)/bin/coverslip demo --output out/demo
+
+test: system $(VENV)/.ready
+	$(VENV)/bin/python -m pytest
+
+check: $(VENV)/.ready lint types
+	$(VENV)/bin/python -m pytest -q -m "not slow"
+
+lint: $(VENV)/.ready
+	$(VENV)/bin/ruff check .
+
+# mypy wants the packages where their names say; the source folders are linked into that shape.
+types: $(VENV)/.ready
+	@mkdir -p build/typed/coverslip
+	@ln -sfn $(CURDIR)/coverslip/* build/typed/coverslip/
+	@for part in edge graph serving training; do ln -sfn $(CURDIR)/$$part build/typed/coverslip/$$part; done
+	cd build/typed && MYPYPATH=. $(CURDIR)/$(VENV)/bin/python -m mypy --config-file $(CURDIR)/pyproject.toml -p coverslip
+
+bench: $(VENV)/.ready
+	$(VENV)/bin/python benchmarks/parts.py
+
+evaluate: $(VENV)/.ready
+	$(VENV)/bin/python benchmarks/evaluate.py
+
+model: $(VENV)/.ready
+	$(VENV)/bin/python -m coverslip.training.train --data ../shared/data --out runs/model
+	$(VENV)/bin/python -m coverslip.graph.export --weights models/weights.npz --out models --version 1
+
+clean:
+	rm -rf build out $(DEMO_VENV) $(VENV)
