@@ -1,0 +1,94 @@
+"""Planes to 4 x 4 blocks and back, and the block DCT on the basis of `tf.signal.dct`.
+
+Everything keeps the four dimensions [B, Hb, Wb, C] and is written as convolutions of stride 4 or side 1: no shape has to be computed while
+the graph runs, so LiteRT plans its memory once for each image size.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from coverslip.scheme.dct import COEFFICIENTS, SIDE
+
+
+@lru_cache(maxsize=1)
+def basis() -> NDArray[np.float64]:
+    """The orthonormal basis of the 4 x 4 block DCT, taken from `tf.signal.dct` (type 2, norm "ortho").
+
+    Returns
+    -------
+    float64 [16, 16]
+        Row = coefficient, column = pixel of the block, both row-major; orthonormal.
+    """
+    with tf.init_scope():
+        one = tf.signal.dct(np.eye(SIDE), type=2, norm="ortho").numpy().T
+    result: NDArray[np.float64] = np.kron(one, one)
+    result.setflags(write=False)
+    return result
+
+
+def to_blocks(plane: tf.Tensor) -> tf.Tensor:
+    """Cut planes into their full 4 x 4 blocks.
+
+    Parameters
+    ----------
+    plane : float32 [B, H, W]
+        Rows and columns past the last full block are left out.
+
+    Returns
+    -------
+    float32 [B, H // 4, W // 4, 16]
+        The pixels of each block, row-major, unchanged (each is multiplied by one and added to zeros).
+    """
+    pick = np.eye(COEFFICIENTS, dtype=np.float32).reshape(SIDE, SIDE, 1, COEFFICIENTS)
+    return tf.nn.conv2d(tf.expand_dims(plane, -1), pick, SIDE, "VALID")
+
+
+def from_blocks(blocks: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Lay blocks back into planes; what no full block covers is 0.
+
+    Parameters
+    ----------
+    blocks : float32 [B, H // 4, W // 4, 16]
+    shape : int32 [3]
+        B, H, W.
+
+    Returns
+    -------
+    float32 [B, H, W]
+    """
+    inner = tf.squeeze(tf.nn.depth_to_space(blocks, SIDE), -1)
+    after = shape % SIDE
+    return tf.pad(inner, tf.stack([tf.zeros_like(after), after * np.array([0, 1, 1], np.int32)], axis=1))
+
+
+def apply(matrix: NDArray[np.float64], blocks: tf.Tensor) -> tf.Tensor:
+    """Multiply every block by a constant matrix.
+
+    Parameters
+    ----------
+    matrix : float64 [M, N]
+        Rounded to float32.
+    blocks : float32 [B, Hb, Wb, N]
+
+    Returns
+    -------
+    float32 [B, Hb, Wb, M]
+        ``matrix @ block``.
+    """
+    kernel = np.ascontiguousarray(matrix.T, dtype=np.float32)[None, None]
+    return tf.nn.conv2d(blocks, kernel, 1, "VALID")
+
+
+def forward(blocks: tf.Tensor) -> tf.Tensor:
+    """DCT of blocks, float32 [B, Hb, Wb, 16] both."""
+    return apply(basis(), blocks)
+
+
+def inverse(coefficients: tf.Tensor) -> tf.Tensor:
+    """Inverse DCT of coefficients, float32 [B, Hb, Wb, 16] both."""
+    return apply(basis().T, coefficients)

@@ -1,0 +1,79 @@
+"""The TensorFlow engine: the released SavedModel, in this process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coverslip.engine import Embedded, EmbedRequest, Measured, Segmented
+from coverslip.errors import EngineError, ModelMissingError
+from coverslip.models import ModelKind, find_model, latest_version
+
+SIGNATURES = ("segment", "embed", "extract")
+
+
+class TensorFlowEngine:
+    """Runs the released SavedModel; see `coverslip.engine.Engine`. TensorFlow is imported when it is first used.
+
+    Images go through one by one: memory stays that of one image, and the bytes do not depend on the batch.
+
+    Parameters
+    ----------
+    path : Path or str, optional
+        A SavedModel's folder, or a folder of numbered versions of which the highest is taken; the released one if None.
+    """
+
+    name = "tensorflow"
+
+    def __init__(self, path: Path | str | None = None) -> None:
+        self._path = None if path is None else Path(path)
+        self._model: Any = None
+
+    def segment(self, pixels: NDArray[np.int32]) -> Segmented:
+        """Outline the body in pixels int32 [B, H, W]."""
+        out = self._run("segment", {"pixels": pixels})
+        return Segmented(out["mask"], out["score"])
+
+    def embed(self, request: EmbedRequest) -> Embedded:
+        """Embed a phase plane into each image."""
+        out = self._run("embed", vars(request))
+        return Embedded(out["stego"], out["mask"], out["carriers"])
+
+    def extract(self, pixels: NDArray[np.int32], step: NDArray[np.float32]) -> Measured:
+        """Measure the phases of pixels int32 [B, H, W] at step float32 [B]."""
+        out = self._run("extract", {"pixels": pixels, "step": step})
+        return Measured(out["phases"], out["mask"])
+
+    def _run(self, signature: str, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        model = self._load()
+        import tensorflow as tf
+
+        function = model.signatures[signature]
+        images = []
+        try:
+            for index in range(len(inputs["pixels"])):
+                one = {name: tf.constant(values[index : index + 1]) for name, values in inputs.items()}
+                images.append({name: value.numpy() for name, value in function(**one).items()})
+        except tf.errors.OpError as error:
+            raise EngineError(f"TensorFlow could not {signature} {inputs['pixels'].shape}: {error.message}") from error
+        return {name: np.concatenate([image[name] for image in images]) for name in images[0]}
+
+    def _load(self) -> Any:
+        if self._model is None:
+            path = find_model(ModelKind.TENSORFLOW) if self._path is None else self._path
+            if not (path / "saved_model.pb").is_file():
+                path = latest_version(path) or path
+            if not (path / "saved_model.pb").is_file():
+                raise ModelMissingError(f"there is no SavedModel in {path}: give the folder that holds saved_model.pb")
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+            import tensorflow as tf
+
+            model = tf.saved_model.load(str(path))
+            if missing := set(SIGNATURES) - set(model.signatures):
+                raise EngineError(f"the model in {path} has no signature {', '.join(sorted(missing))}")
+            self._model = model
+        return self._model

@@ -1,0 +1,242 @@
+"""From weights to the released model: a SavedModel and a .tflite with the same three signatures, checked before they count."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+
+from coverslip.edge.engine import LiteRtEngine
+from coverslip.engine import Engine, EmbedRequest
+from coverslip.graph.engine import SIGNATURES, TensorFlowEngine
+from coverslip.graph.module import Coverslip, Outliner
+from coverslip.scheme.carriers import allowed_blocks
+from coverslip.scheme.dct import COEFFICIENTS, SIDE, to_blocks
+from coverslip.scheme.quantise import PHASES, embed_plane, measure, to_bytes
+
+METADATA = "coverslip.json"
+"""Name of the version record in the SavedModel's assets.extra, and of the metadata entry in the .tflite."""
+
+
+class ExportError(Exception):
+    """The exported model does not do what its definition says."""
+
+
+def export(network: Outliner, out: Path, version: int, source: str = "") -> dict[str, Any]:
+    """Write and check both forms of the model.
+
+    Parameters
+    ----------
+    network : Outliner
+        The trained network.
+    out : Path
+        Gets ``coverslip/<version>/``, ``coverslip.tflite`` and ``model.json``; what was there under these names is replaced.
+    version : int
+        One number for both forms, at least 1.
+    source : str
+        SHA-256 of the weights, for the record.
+
+    Returns
+    -------
+    dict
+        What ``model.json`` holds.
+
+    Raises
+    ------
+    ExportError
+        A signature is missing, or a runtime does not agree with the reference.
+    """
+    record = {"name": "coverslip", "version": version, "weights_sha256": source}
+    with tempfile.TemporaryDirectory(dir=_folder(out)) as made:
+        saved, lite = Path(made) / "saved", Path(made) / "coverslip.tflite"
+        save(network, saved, record)
+        lite.write_bytes(with_metadata(convert(saved), record))
+        check(TensorFlowEngine(saved))
+        check(LiteRtEngine(lite))
+        record |= {
+            "savedmodel_sha256": digest(saved),
+            "tflite_sha256": digest(lite),
+            "signatures": signature_table(saved),
+        }
+        _replace(saved, out / "coverslip" / str(version))
+        _replace(lite, out / "coverslip.tflite")
+    (out / "model.json").write_text(json.dumps(record, indent=2) + "\n")
+    return record
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _replace(made: Path, place: Path) -> None:
+    _folder(place.parent)
+    if place.is_dir():
+        shutil.rmtree(place)
+    made.replace(place)
+
+
+def save(network: Outliner, folder: Path, record: dict[str, Any]) -> None:
+    """Write the SavedModel with its three signatures, and the version record into assets.extra."""
+    module = Coverslip(network)
+    tf.saved_model.save(module, str(folder), signatures={name: getattr(module, name) for name in SIGNATURES})
+    extra = _folder(folder / "assets.extra")
+    (extra / METADATA).write_text(json.dumps(record) + "\n")
+
+
+def convert(saved: Path) -> bytes:
+    """The .tflite of a SavedModel: its three signatures, built-in operations only.
+
+    Weights stay float32. The converter's float16 would also round the block transform, whose phases need all 24 bits.
+    """
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved), signature_keys=list(SIGNATURES))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    model: bytes = converter.convert()
+    return model
+
+
+def with_metadata(model: bytes, record: dict[str, Any]) -> bytes:
+    """A .tflite with the version record in its metadata, under the name `METADATA`."""
+    import flatbuffers
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(json.dumps(record).encode(), dtype=np.uint8)
+    tree.buffers.append(buffer)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = METADATA, len(tree.buffers) - 1
+    tree.metadata = [*(tree.metadata or []), entry]
+    builder = flatbuffers.Builder(len(model) + 4096)
+    builder.Finish(tree.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def read_metadata(model: bytes) -> dict[str, Any]:
+    """The version record in a .tflite; empty when there is none."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    root = schema.Model.GetRootAs(model, 0)
+    for index in range(root.MetadataLength()):
+        if root.Metadata(index).Name() == METADATA.encode():
+            record: dict[str, Any] = json.loads(root.Buffers(root.Metadata(index).Buffer()).DataAsNumpy().tobytes())
+            return record
+    return {}
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, or of a folder: over each file's relative path and content, in order of the paths."""
+    total = hashlib.sha256()
+    files: Iterable[Path] = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        if path.is_dir():
+            total.update(file.relative_to(path).as_posix().encode() + b"\0")
+        total.update(file.read_bytes())
+    return total.hexdigest()
+
+
+def signature_table(saved: Path) -> dict[str, Any]:
+    """Names, types and shapes (-1 is any) of every signature's inputs and outputs."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    parsed = saved_model_pb2.SavedModel.FromString((saved / "saved_model.pb").read_bytes())
+    signatures = parsed.meta_graphs[0].signature_def
+
+    def described(tensors: Any) -> dict[str, Any]:
+        return {
+            name: {
+                "dtype": tf.as_dtype(tensors[name].dtype).name,
+                "shape": [dim.size for dim in tensors[name].tensor_shape.dim],
+            }
+            for name in sorted(tensors)
+        }
+
+    return {name: {"inputs": described(signatures[name].inputs), "outputs": described(signatures[name].outputs)} for name in SIGNATURES}
+
+
+def trial(height: int, width: int, top: int, seed: int) -> EmbedRequest:
+    """A plane with dark noise around a bright disc, and something to embed in it.
+
+    Parameters
+    ----------
+    height, width : int
+        Pixels.
+    top : int
+        Highest legal grey level; the lowest is 0.
+    seed : int
+        Same seed, same plane.
+    """
+    random = np.random.default_rng(seed)
+    row, column = np.ogrid[:height, :width]
+    disc = ((row - height / 2) / height) ** 2 + ((column - width / 2) / width) ** 2 < 0.1
+    noise = np.abs(random.normal(0, 6, (height, width)))
+    pixels = np.where(disc, random.integers(top // 3, top, (height, width)), noise).astype(np.int32)[np.newaxis]
+    blocks = (height // SIDE, width // SIDE)
+    return EmbedRequest(
+        pixels=pixels,
+        legal=np.array([[0, top]], np.int32),
+        padding=np.array([-1], np.int32),
+        phases=random.integers(0, PHASES, (1, *blocks, COEFFICIENTS), dtype=np.uint8),
+        slots=random.integers(0, 40, (1, *blocks), dtype=np.int32),
+        coefficients=np.ones((1, COEFFICIENTS), np.float32),
+        step=np.array([6.7], np.float32),
+        votes=np.array([3], np.int32),
+        margin=np.array([6], np.int32),
+    )
+
+
+def check(engine: Engine) -> None:
+    """Run an engine on trial planes and compare with the reference.
+
+    Raises
+    ------
+    ExportError
+        Something differs by more than float32 explains.
+    """
+    for seed, (height, width, top) in enumerate([(256, 256, 4095), (130, 75, 65535), (64, 96, 255)]):
+        request = trial(height, width, top, seed)
+        embedded = engine.embed(request)
+        mask, legal = embedded.mask[0], (0, top)
+        allowed = allowed_blocks(request.pixels[0], mask, legal, -1, int(request.margin[0]))
+        step = float(request.step[0])
+        wanted, carriers = embed_plane(
+            request.pixels[0], allowed, request.phases[0], request.slots[0], request.coefficients[0], step, 3, legal
+        )
+        if (carriers != (embedded.carriers[0] > 0)).mean() > 1e-3 or np.mean(wanted != embedded.stego[0]) > 1e-3:
+            raise ExportError(f"{engine.name}: embedding {height} x {width} pixels differs from the reference")
+        measured = engine.extract(embedded.stego, request.step)
+        expected = to_bytes(measure(to_blocks(embedded.stego[0]), step))
+        if np.abs((measured.phases[0] - expected).astype(np.int8)).max() > 1:
+            raise ExportError(f"{engine.name}: phases of {height} x {width} pixels differ from the reference")
+        if not np.array_equal(engine.segment(request.pixels).mask, embedded.mask):
+            raise ExportError(f"{engine.name}: segment and embed outline different bodies")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: weights in, model out; prints what was written."""
+    parser = argparse.ArgumentParser(prog="coverslip-export", description="Write the released model from trained weights.")
+    parser.add_argument("--weights", type=Path, required=True, help=".npz of trained weights")
+    parser.add_argument("--out", type=Path, default=Path("models"), help="folder for the model (default: models)")
+    parser.add_argument("--version", type=int, required=True, help="version number, from 1")
+    options = parser.parse_args(arguments)
+    from coverslip.graph.network import Network
+
+    record = export(Network.load(options.weights), options.out, options.version, digest(options.weights))
+    print(json.dumps(record, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

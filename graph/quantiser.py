@@ -1,0 +1,162 @@
+"""Moving the coefficients of every block to the phases that the caller wants: `coverslip.scheme.quantise` in float32.
+
+Phases here are signed and counted in steps: [-0.5, 0.5]. Coefficients of 16-bit blocks reach 2^18, where float32 knows them to a few
+hundredths. So `measure` never forms c: it takes the phase as the sum over pixels of pixel times (basis / step), reduces these weights
+modulo 1 where they are made, and splits pixels and weights so that the large part of the sum is exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from coverslip.graph.blocks import basis, forward, inverse
+from coverslip.scheme.dct import SIDE
+from coverslip.scheme.quantise import PHASES, TOLERANCE
+
+LIMB = 256
+"""Pixels are LIMB * high + low with low in [-128, 128]; high is in [-128, 256] for 16 bits, signed or not."""
+
+GRID = 4096
+"""Coarse weights are multiples of 1 / GRID in [-0.5, 0.5]: 16 * (256 + 128) * 0.5 * GRID < 2^24, so their sums are exact in float32."""
+
+
+TIE = 1.37e-4
+"""Taken away before rounding, in steps and in grey levels. With whole steps, exact halves are common (some coefficients are multiples
+of a quarter); off every lattice, this decides them alike in every runtime."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Blocks with every carrying coefficient at its phase.
+
+    Attributes
+    ----------
+    change : float32 [B, Hb, Wb, 16]
+        What to add to the pixels; whole grey levels.
+    cost : float32 [B, Hb, Wb]
+        Sum of squared changes, grey levels squared; exact below 2^24.
+    usable : bool [B, Hb, Wb]
+        In the legal range and every phase within `TOLERANCE`.
+    """
+
+    change: tf.Tensor
+    cost: tf.Tensor
+    usable: tf.Tensor
+
+
+def per_image(values: tf.Tensor) -> tf.Tensor:
+    """One number for each image [B] in the shape that multiplies blocks: [B, 1, 1, 1]."""
+    return values[:, tf.newaxis, tf.newaxis, tf.newaxis]
+
+
+def phase_weights(step: tf.Tensor) -> tf.Tensor:
+    """What a pixel's limbs add to each coefficient's phase, reduced modulo 1.
+
+    Parameters
+    ----------
+    step : float32 [B]
+        Grey levels, above 0.
+
+    Returns
+    -------
+    float32 [B, 32, 32]
+        Rows: 16 high limbs, 16 low limbs. Columns: the coarse part for 16 coefficients, on multiples of 1 / GRID, then what is left.
+
+    Notes
+    -----
+    The floating-point remainder is exact, so two of them are a long division: the first gives (w / step) mod 1, the second what of it
+    lies below the grid, each with all its 24 bits.
+    """
+    exact = np.concatenate([LIMB * basis().T, basis().T])
+    head = exact.astype(np.float32)
+    tail = (exact - head).astype(np.float32)
+    wide = step[:, tf.newaxis, tf.newaxis]
+    scaled = tf.math.floormod(np.abs(head)[np.newaxis], wide) * GRID
+    below = tf.math.floormod(scaled, wide)
+    coarse = tf.round((scaled - below) / wide) * (1 / GRID)
+    coarse -= tf.round(coarse)
+    fine = below / wide * (1 / GRID)
+    sign = np.sign(head)
+    return tf.concat([coarse * sign, fine * sign + tail / wide], axis=2)
+
+
+def measure(blocks: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+    """The phase of every coefficient.
+
+    Parameters
+    ----------
+    blocks : float32 [B, Hb, Wb, 16]
+        Whole grey levels of at most 16 bits, signed or not.
+    step : float32 [B]
+        Grey levels.
+
+    Returns
+    -------
+    float32 [B, Hb, Wb, 16]
+        (c / step) less the nearest whole number, in steps; may pass -0.5 or 0.5 by less than 0.1. The error is below 1e-6 of a step.
+    """
+    high = tf.round(blocks * (1 / LIMB))
+    limbs = tf.concat([high, blocks - high * LIMB], axis=3)
+    sums = tf.matmul(limbs, tf.expand_dims(phase_weights(step), 1))
+    coarse, fine = tf.split(sums, 2, axis=3)
+    return coarse - tf.round(coarse) + fine
+
+
+def to_bytes(phases: tf.Tensor) -> tf.Tensor:
+    """Signed phases in steps as bytes in 1/256 of a step, rounded to nearest; negative ones wrap to the upper half."""
+    return tf.cast(tf.cast(tf.round(phases * PHASES), tf.int32), tf.uint8)
+
+
+def move(blocks: tf.Tensor, phases: tf.Tensor, coefficients: tf.Tensor, step: tf.Tensor, legal: tf.Tensor) -> Moved:
+    """Move the carrying coefficients to the nearest point with the wanted phase, lift into range, round.
+
+    Parameters
+    ----------
+    blocks : float32 [B, Hb, Wb, 16]
+        Pixels, row-major.
+    phases : uint8 [B, Hb, Wb, 16]
+        Wanted (c / step) mod 1, in 1/256.
+    coefficients : float32 [B, 16]
+        1 = carries, 0 = is left alone.
+    step : float32 [B]
+        Grey levels.
+    legal : float32 [B, 2]
+        Lowest and highest legal pixel, inclusive.
+
+    Returns
+    -------
+    Moved
+    """
+    carries = coefficients[:, tf.newaxis, tf.newaxis, :]
+    wide = per_image(step)
+    delta = tf.cast(phases, tf.float32) * (1 / PHASES) - measure(blocks, step)
+    delta = (delta - tf.round(delta - TIE)) * carries
+    exact = inverse(delta) * wide
+    exact += _lift(blocks + tf.round(exact - TIE), wide / SIDE, legal)
+    change = tf.round(exact - TIE)
+    # What rounding moved is all that stands between a coefficient and its phase: measured alone, it is small and so precise.
+    off = forward(change - exact) / wide
+    off = tf.abs(off - tf.round(off)) * carries
+    usable = _in_range(blocks + change, legal) & (tf.reduce_max(off, axis=3) <= TOLERANCE)
+    return Moved(change, tf.reduce_sum(change * change, axis=3), usable)
+
+
+def _bounds(legal: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Lowest and highest legal pixel, each [B, 1, 1]."""
+    return legal[:, 0:1, tf.newaxis], legal[:, 1:2, tf.newaxis]
+
+
+def _in_range(blocks: tf.Tensor, legal: tf.Tensor) -> tf.Tensor:
+    lo, hi = _bounds(legal)
+    return (tf.reduce_min(blocks, axis=3) >= lo) & (tf.reduce_max(blocks, axis=3) <= hi)
+
+
+def _lift(rounded: tf.Tensor, rise: tf.Tensor, legal: tf.Tensor) -> tf.Tensor:
+    """What to add to a block's pixels [B, Hb, Wb, 1]: DC moved by the fewest whole steps (``rise`` a pixel) that bring it into range."""
+    lo, hi = (tf.expand_dims(bound, 3) for bound in _bounds(legal))
+    up = tf.math.ceil(tf.nn.relu(lo - tf.reduce_min(rounded, axis=3, keepdims=True)) / rise)
+    down = tf.math.ceil(tf.nn.relu(tf.reduce_max(rounded, axis=3, keepdims=True) - hi) / rise)
+    return (up - down) * rise
