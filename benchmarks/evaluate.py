@@ -1,0 +1,201 @@
+"""The main job on every labelled slice: what comes back, what of the body changed, what it cost. Prints tables; `make evaluate`.
+
+The slices lie in ../shared/data and are not part of the project. An invented patient is written into each header, the slice is embedded,
+written to a file, and read back from that file with the network, without a network, and with the other runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydicom import dcmread
+from rich.progress import track
+
+from coverslip import metrics, pipeline
+from coverslip import record as records
+from coverslip.dicom import header
+from coverslip.dicom.instance import read_instance
+from coverslip.edge.engine import LiteRtEngine
+from coverslip.engine import Engine
+from coverslip.errors import CoverslipError
+from coverslip.invented import write_invented_patient
+from coverslip.keys import Identity
+from coverslip.scheme.profiles import PROFILES, Profile
+
+DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+PAPER_PAYLOAD = {"CT": 0.031, "MR": 0.09}
+"""Payload of the paper's images (its Table 5)."""
+
+
+@dataclass
+class Outcome:
+    """What happened to one slice."""
+
+    file: str
+    modality: str
+    split: str
+    refused: str = ""
+    wrong: list[str] = field(default_factory=list)
+    body_changed: int = 0
+    body: int = 0
+    iou: float = 0.0
+    psnr: dict[str, float] = field(default_factory=dict)
+    payload: float = 0.0
+    votes: float = 0.0
+    module_errors: int = 0
+    sealed: int = 0
+    seconds: float = 0.0
+
+
+def slices(every: int) -> list[dict[str, str]]:
+    """Rows of slices.csv, one in ``every``."""
+    with (DATA / "slices.csv").open(newline="") as file:
+        return list(csv.DictReader(file))[::every]
+
+
+def prepared(row: dict[str, str], seed: int, folder: Path) -> Path:
+    """The slice with an invented patient in its header, as a file."""
+    dataset = dcmread(DATA / row["file"])
+    write_invented_patient(dataset, seed=seed)
+    path = folder / "cover.dcm"
+    dataset.save_as(path)
+    return path
+
+
+def read_back(
+    stego: Path, expected: bytes, identity: Identity, engines: dict[str, Engine | None], profile: Profile
+) -> list[str]:
+    """Names of the readers that did not give the exact record back."""
+    wrong = []
+    for name, engine in engines.items():
+        instance = read_instance(stego)
+        chosen = profile if instance is not None and profile.name not in PROFILES else None
+        try:
+            found = pipeline.extract(instance, identity, engine, chosen)
+        except CoverslipError as error:
+            wrong.append(f"{name}: {error.code}")
+            continue
+        if records.encode(found.record) != expected:
+            wrong.append(f"{name}: another record")
+    return wrong
+
+
+def one(
+    row: dict[str, str],
+    seed: int,
+    identity: Identity,
+    writer: Engine,
+    readers: dict[str, Engine | None],
+    profile: Profile,
+    folder: Path,
+) -> Outcome:
+    """Embed one slice, read it back, compare with its label."""
+    outcome = Outcome(row["file"], row["modality"], row["split"])
+    cover_path = prepared(row, seed, folder)
+    stego_path = folder / "stego.dcm"
+    stego_path.unlink(missing_ok=True)
+    try:
+        cover = read_instance(cover_path)
+        start = time.perf_counter()
+        done = pipeline.embed(cover, identity.recipient, writer, pipeline.EmbedOptions(profile))
+        outcome.seconds = time.perf_counter() - start
+    except CoverslipError as error:
+        outcome.refused = error.code
+        return outcome
+    done.write(stego_path)
+    _, record, _ = header.deidentify(cover.dataset, pipeline.uid_key(identity.recipient), allow_burned_in=False)
+    outcome.wrong = read_back(stego_path, records.encode(record), identity, readers, profile)
+    label = np.asarray(Image.open(DATA / row["label"])) > 0
+    stego = read_instance(stego_path).planes[0]
+    outcome.body_changed = int((stego != cover.planes[0])[label].sum())
+    outcome.body = int(label.sum())
+    outcome.iou = metrics.iou(done.frames[0].mask, label)
+    outcome.psnr = asdict(done.report.psnr)
+    outcome.payload = done.report.payload
+    outcome.votes = done.report.votes_per_module
+    outcome.module_errors = done.report.module_errors
+    outcome.sealed = done.report.sealed_bytes
+    return outcome
+
+
+def at_payload(profile: Profile, modality: str, pixels: int, modules: int) -> Profile:
+    """The profile with as many votes as come nearest to the paper's payload."""
+    votes = PAPER_PAYLOAD[modality] * pixels / modules
+    return replace(profile, name=f"{profile.name} at the paper's payload", votes=max(round(votes), 1))
+
+
+def table(outcomes: list[Outcome]) -> None:
+    """Print the figures by modality."""
+    head = f"{'':14}{'slices':>7}{'refused':>9}{'wrong':>7}{'body px changed':>17}{'worst share':>13}{'clean slices':>14}"
+    print(head + f"{'IoU':>7}{'PSNR own':>10}{'65535':>8}{'paper':>8}{'payload':>9}{'votes':>7}{'ms':>6}")
+    for name in ("CT", "MR", "all"):
+        group = [o for o in outcomes if name in (o.modality, "all")]
+        done = [o for o in group if not o.refused]
+        if not done:
+            continue
+        mean = {key: float(np.mean([o.psnr[key] for o in done])) for key in ("stored", "sixteen_bit", "paper")}
+        print(
+            f"{name:14}{len(group):7d}{len(group) - len(done):9d}{sum(bool(o.wrong) for o in done):7d}"
+            f"{sum(o.body_changed for o in done):17d}{max(o.body_changed / max(o.body, 1) for o in done):13.4%}"
+            f"{np.mean([o.body_changed == 0 for o in done]):14.1%}{np.mean([o.iou for o in done]):7.3f}"
+            f"{mean['stored']:10.1f}{mean['sixteen_bit']:8.1f}{mean['paper']:8.1f}"
+            f"{np.mean([o.payload for o in done]):9.3f}{np.mean([o.votes for o in done]):7.2f}"
+            f"{1000 * np.median([o.seconds for o in done]):6.0f}"
+        )
+    for code, count in Counter(o.refused for o in outcomes if o.refused).items():
+        print(f"  refused, {code}: {count}")
+    for outcome in outcomes:
+        if outcome.wrong or outcome.body_changed:
+            print(f"  {outcome.file}: body pixels changed {outcome.body_changed} of {outcome.body}; {'; '.join(outcome.wrong)}")
+
+
+def main() -> int:
+    """Run it; exit code 1 when a record was wrong or lost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", choices=("faint", "default", "robust"), default="default")
+    parser.add_argument("--writer", choices=("litert", "tensorflow"), default="litert")
+    parser.add_argument("--every", type=int, default=1, help="take one slice in so many")
+    parser.add_argument("--split", choices=("train", "val"), help="only this split")
+    parser.add_argument("--paper-payload", action="store_true", help="as many votes as the paper's payload asks for")
+    parser.add_argument("--without-tensorflow", action="store_true", help="leave TensorFlow out")
+    parser.add_argument("--json", type=Path, help="write every outcome there")
+    arguments = parser.parse_args()
+    if not DATA.exists():
+        print(f"no slices: {DATA.name} is not there beside the project")
+        return 0
+    engines: dict[str, Engine | None] = {"litert": LiteRtEngine(), "no model": None}
+    if not arguments.without_tensorflow:
+        from coverslip.graph.engine import TensorFlowEngine
+
+        engines["tensorflow"] = TensorFlowEngine()
+    writer = engines[arguments.writer]
+    assert writer is not None
+    identity = Identity.generate()
+    outcomes = []
+    rows = [row for row in slices(arguments.every) if arguments.split in (None, row["split"])]
+    with tempfile.TemporaryDirectory() as name:
+        for seed, row in enumerate(track(rows, description=arguments.profile, disable=not sys.stderr.isatty())):
+            profile = PROFILES[arguments.profile]
+            if arguments.paper_payload:
+                profile = at_payload(profile, row["modality"], int(row["rows"]) * int(row["cols"]), 65 * 65)
+            outcomes.append(one(row, seed, identity, writer, engines, profile, Path(name)))
+    kept = f"profile {arguments.profile}, written by {arguments.writer}, read by {', '.join(engines)}"
+    print(kept + (" at the paper's payload" if arguments.paper_payload else ""))
+    table(outcomes)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(o) for o in outcomes], indent=1))
+    return int(any(o.wrong for o in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
