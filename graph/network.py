@@ -9,18 +9,16 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from numpy.typing import NDArray
-from official.vision.configs import backbones as backbone_configs
-from official.vision.configs import common
-from official.vision.configs import decoders as decoder_configs
-from official.vision.configs import maskrcnn
-from official.vision.modeling import factory
-from official.vision.modeling.backbones import factory as backbone_factory
-from official.vision.modeling.decoders import factory as decoder_factory
-
 from coverslip.graph.paste import paste
 from coverslip.graph.preprocess import CHANNELS, SIDE, prepare
 from coverslip.graph.regions import Detections, HatAligner, Proposals
+from numpy.typing import NDArray
+from official.vision.configs import backbones as backbone_configs
+from official.vision.configs import common, maskrcnn
+from official.vision.configs import decoders as decoder_configs
+from official.vision.modeling import factory
+from official.vision.modeling.backbones import factory as backbone_factory
+from official.vision.modeling.decoders import factory as decoder_factory
 
 MASK_LEVEL = 2
 """Pyramid level (stride 4) that the masks are cut from; the rim is what the mask is for. Regions are proposed on levels 3 to 5."""
@@ -44,31 +42,21 @@ def model_config() -> maskrcnn.MaskRCNN:
         min_level=3,
         max_level=5,
         outer_boxes_scale=1.2,
-        backbone=backbone_configs.Backbone(
-            type="resnet", resnet=backbone_configs.ResNet(model_id=10, depth_multiplier=0.5)
-        ),
+        backbone=backbone_configs.Backbone(type="resnet", resnet=backbone_configs.ResNet(model_id=10, depth_multiplier=0.5)),
         decoder=decoder_configs.Decoder(type="fpn", fpn=decoder_configs.FPN(num_filters=48)),
         rpn_head=maskrcnn.RPNHead(num_convs=1, num_filters=48),
-        detection_head=maskrcnn.DetectionHead(
-            num_convs=0, num_fcs=1, fc_dims=192, class_agnostic_bbox_pred=True
-        ),
-        roi_generator=maskrcnn.ROIGenerator(
-            pre_nms_top_k=256, num_proposals=64, test_pre_nms_top_k=256, test_num_proposals=PROPOSALS
-        ),
+        detection_head=maskrcnn.DetectionHead(num_convs=0, num_fcs=1, fc_dims=192, class_agnostic_bbox_pred=True),
+        roi_generator=maskrcnn.ROIGenerator(pre_nms_top_k=256, num_proposals=64, test_pre_nms_top_k=256, test_num_proposals=PROPOSALS),
         roi_sampler=maskrcnn.ROISampler(num_sampled_rois=32),
         detection_generator=maskrcnn.DetectionGenerator(max_num_detections=DETECTIONS),
         mask_head=maskrcnn.MaskHead(upsample_factor=2, num_convs=2, num_filters=32, class_agnostic=True),
         mask_sampler=maskrcnn.MaskSampler(num_sampled_masks=3),
         mask_roi_aligner=maskrcnn.MaskROIAligner(crop_size=56),
-        norm_activation=common.NormActivation(
-            activation="relu", norm_momentum=0.97, norm_epsilon=0.001, use_sync_bn=False
-        ),
+        norm_activation=common.NormActivation(activation="relu", norm_momentum=0.97, norm_epsilon=0.001, use_sync_bn=False),
     )
 
 
-def build_model(
-    config: maskrcnn.MaskRCNN, regularizer: tf_keras.regularizers.Regularizer | None = None
-) -> tf_keras.Model:
+def build_model(config: maskrcnn.MaskRCNN, regularizer: tf_keras.regularizers.Regularizer | None = None) -> tf_keras.Model:
     """Model Garden's Mask R-CNN, built, with a pyramid one level finer than its proposals and our region layers."""
     specs = tf_keras.layers.InputSpec(shape=[None, *config.input_size])
     backbone = backbone_factory.build_backbone(specs, config.backbone, config.norm_activation, regularizer)
@@ -161,8 +149,7 @@ class Network(tf.Module):
         batch = tf.shape(pixels)[0]
         shapes = tf.tile(prepared.shape[tf.newaxis], tf.stack([batch, 1]))
         out = self._call(prepared.image, image_shape=shapes, training=False)
-        height, width = tf.shape(pixels)[1], tf.shape(pixels)[2]
-        mask = paste(
-            out["detection_masks"], out["detection_outer_boxes"], out["detection_scores"], height, width, prepared.scale
-        )
-        return Outlined(mask, out["detection_scores"][:, 0])
+        size = tf.shape(pixels)[1], tf.shape(pixels)[2]
+        boxes, scores = out["detection_outer_boxes"], out["detection_scores"]
+        mask = paste(out["detection_masks"], boxes, scores, size, prepared.scale)
+        return Outlined(mask, scores[:, 0])

@@ -36,9 +36,7 @@ def spread_weights(low: tf.Tensor, high: tf.Tensor, cells: int, size: tf.Tensor,
     return hats * tf.expand_dims(inside, -1)
 
 
-def paste(
-    masks: tf.Tensor, boxes: tf.Tensor, scores: tf.Tensor, height: tf.Tensor, width: tf.Tensor, scale: tf.Tensor
-) -> tf.Tensor:
+def paste(masks: tf.Tensor, boxes: tf.Tensor, scores: tf.Tensor, size: tuple[tf.Tensor, tf.Tensor], scale: tf.Tensor) -> tf.Tensor:
     """Union of the detections with a score of at least 0.5.
 
     Parameters
@@ -48,19 +46,19 @@ def paste(
     boxes : float32 [B, K, 4]
         y1, x1, y2, x2 in frame pixels.
     scores : float32 [B, K]
-    height, width : int32 []
-        Size of the source image.
+    size : int32 [], int32 []
+        Height and width of the source image.
     scale : float32 []
         Source pixels per frame pixel.
 
     Returns
     -------
-    uint8 [B, height, width]
+    uint8 [B, H, W]
         1 = body.
     """
     cells = masks.shape[-1]
-    rows = spread_weights(boxes[..., 0], boxes[..., 2], cells, height, scale)
-    columns = spread_weights(boxes[..., 1], boxes[..., 3], cells, width, scale)
+    rows = spread_weights(boxes[..., 0], boxes[..., 2], cells, size[0], scale)
+    columns = spread_weights(boxes[..., 1], boxes[..., 3], cells, size[1], scale)
     chosen = masks * tf.cast(scores >= SCORE, tf.float32)[..., tf.newaxis, tf.newaxis]
     pasted = tf.matmul(tf.matmul(rows, chosen), columns, transpose_b=True)
     return tf.cast(tf.reduce_max(pasted, axis=1) >= 0.5, tf.uint8)

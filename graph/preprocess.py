@@ -78,7 +78,7 @@ def area_weights(length: tf.Tensor) -> tf.Tensor:
 
 
 def apply_separable(rows: tf.Tensor, plane: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """rows [N, H] @ plane [B, H, W] @ columns [M, W] transposed, float32 [B, N, M]."""
+    """The product rows [N, H] @ plane [B, H, W] @ columns [M, W] transposed; float32 [B, N, M]."""
     wide = tf.matmul(rows[tf.newaxis], plane)
     return tf.matmul(wide, columns[tf.newaxis], transpose_b=True)
 
@@ -103,9 +103,7 @@ def stretch(plane: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     linear = tf.clip_by_value((plane - dark) / span, -0.25, 1.25)
     above = (plane - air) / tf.maximum(bright - air, 0.25 * span)
     steep = tf.math.log(1.0 + LOG_GAIN * tf.minimum(tf.abs(above), 1.25)) / tf.math.log(1.0 + LOG_GAIN)
-    return tf.stack(
-        [2.0 * linear - 1.0, 2.0 * tf.sqrt(tf.nn.relu(linear)) - 1.0, tf.sign(above) * steep], axis=-1
-    )
+    return tf.stack([2.0 * linear - 1.0, 2.0 * tf.sqrt(tf.nn.relu(linear)) - 1.0, tf.sign(above) * steep], axis=-1)
 
 
 def prepare(pixels: tf.Tensor) -> Prepared:

@@ -75,18 +75,14 @@ class Proposals(tf_keras.layers.Layer):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Regions float32 [B, count, 4] in frame pixels and scores float32 [B, count]."""
         if training:
-            rois: tuple[tf.Tensor, tf.Tensor] = self._original(
-                raw_boxes, raw_scores, anchor_boxes, image_shape, training
-            )
+            rois: tuple[tf.Tensor, tf.Tensor] = self._original(raw_boxes, raw_scores, anchor_boxes, image_shape, training)
             return rois
         levels = sorted(raw_scores)
         scores = tf.concat([flat(raw_scores[level], 1)[..., 0] for level in levels], axis=1)
         deltas = tf.concat([flat(raw_boxes[level], 4) for level in levels], axis=1)
         anchors = tf.concat([flat(anchor_boxes[level], 4) for level in levels], axis=1)
         top = tf.math.top_k(scores, k=self._candidates)
-        boxes = box_ops.decode_boxes(
-            tf.gather(deltas, top.indices, batch_dims=1), tf.gather(anchors, top.indices, batch_dims=1)
-        )
+        boxes = box_ops.decode_boxes(tf.gather(deltas, top.indices, batch_dims=1), tf.gather(anchors, top.indices, batch_dims=1))
         boxes = box_ops.clip_boxes(boxes, image_shape[:, tf.newaxis])
         return greedy(boxes, tf.sigmoid(top.values), self._count, self._threshold)
 
@@ -140,7 +136,7 @@ class HatAligner(tf_keras.layers.Layer):
         self._crop = crop
         self._level = level
 
-    def call(self, features: Mapping[str, tf.Tensor], boxes: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+    def call(self, features: Mapping[str, tf.Tensor], boxes: tf.Tensor) -> tf.Tensor:
         """Crops float32 [B, K, crop, crop, C] of the boxes float32 [B, K, 4] in frame pixels."""
         level = features[str(self._level)]
         _, height, width, depth = level.shape
@@ -148,9 +144,7 @@ class HatAligner(tf_keras.layers.Layer):
         cells = boxes / 2.0**self._level
         rows = self._weights(cells[..., 0], cells[..., 2], height)
         columns = self._weights(cells[..., 1], cells[..., 3], width)
-        tall = tf.matmul(
-            tf.reshape(rows, [-1, count * self._crop, height]), tf.reshape(level, [-1, height, width * depth])
-        )
+        tall = tf.matmul(tf.reshape(rows, [-1, count * self._crop, height]), tf.reshape(level, [-1, height, width * depth]))
         tall = tf.reshape(tall, [-1, self._crop, width, depth])
         tall = tf.reshape(tf.transpose(tall, [0, 2, 1, 3]), [-1, width, self._crop * depth])
         crops = tf.matmul(tf.reshape(columns, [-1, self._crop, width]), tall)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-
 from coverslip.training.records import Slice
+from numpy.typing import NDArray
 
 Plane = NDArray[np.float32]
 
@@ -55,7 +54,7 @@ def shrink(plane: Plane) -> Plane:
     if scale >= 1.0:
         return plane
     size = (max(1, round(plane.shape[1] * scale)), max(1, round(plane.shape[0] * scale)))
-    return cv2.resize(plane, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def make_source(item: Slice) -> Source:
@@ -69,14 +68,24 @@ def make_source(item: Slice) -> Source:
     levels = above if padding is not None else outside
     air = float(np.median(levels)) if levels.size else lowest
     return Source(
-        shrink(item.pixels.astype(np.float32)), shrink(item.label.astype(np.float32)), item.modality, air, padding, tissue
+        shrink(item.pixels.astype(np.float32)),
+        shrink(item.label.astype(np.float32)),
+        item.modality,
+        air,
+        padding,
+        tissue,
     )
+
+
+def size_of(plane: Plane) -> tuple[int, int]:
+    """Height and width."""
+    return int(plane.shape[0]), int(plane.shape[1])
 
 
 def smooth_field(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Plane:
     """A smooth random field with values around -1 to 1."""
     coarse = rng.uniform(-1.0, 1.0, (cells, cells)).astype(np.float32)
-    return cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    return np.asarray(cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def canvas_size(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[int, int]:
@@ -106,9 +115,9 @@ def placement(rng: np.random.Generator, shape: tuple[int, int], size: tuple[int,
 
 def warp(rng: np.random.Generator, source: Source) -> tuple[Plane, Plane, Plane]:
     """Pixels, label and what is slice (1) rather than fill (0) in the new picture."""
-    size = canvas_size(rng, source.pixels.shape)
+    size = canvas_size(rng, size_of(source.pixels))
     for _ in range(8):
-        matrix = placement(rng, source.pixels.shape, size)
+        matrix = placement(rng, size_of(source.pixels), size)
         label = cv2.warpAffine(source.label, matrix, (size[1], size[0]))
         if label.sum() > 0.02 * label.size:
             break
@@ -117,8 +126,7 @@ def warp(rng: np.random.Generator, source: Source) -> tuple[Plane, Plane, Plane]
         label = cv2.warpAffine(source.label, matrix, (size[1], size[0]))
     known = cv2.warpAffine(np.ones_like(source.label), matrix, (size[1], size[0]))
     fill = source.padding if source.padding is not None and rng.random() < 0.5 else source.air
-    border = float(fill)
-    pixels = cv2.warpAffine(source.pixels, matrix, (size[1], size[0]), borderValue=border)
+    pixels = cv2.warpAffine(source.pixels, matrix, (size[1], size[0]), borderValue=(float(fill),))
     return pixels.astype(np.float32), label.astype(np.float32), known.astype(np.float32)
 
 
@@ -128,14 +136,17 @@ def add_limbs(rng: np.random.Generator, pixels: Plane, label: Plane, source: Sou
     near = cv2.dilate(label, np.ones((7, 7), np.uint8)) > 0
     limbs = np.zeros_like(label)
     for side in (0.0, 1.0):
-        centre = (side * width + rng.uniform(-0.05, 0.16) * width * (1 - 2 * side), rng.uniform(0.2, 0.9) * height)
+        centre = (
+            side * width + rng.uniform(-0.05, 0.16) * width * (1 - 2 * side),
+            rng.uniform(0.2, 0.9) * height,
+        )
         axes = (rng.uniform(0.04, 0.1) * width, rng.uniform(0.05, 0.14) * height)
         box = (centre, (2 * axes[0], 2 * axes[1]), rng.uniform(0, 180))
-        limbs = cv2.ellipse(limbs, box, 1.0, -1, cv2.LINE_AA)
+        cv2.ellipse(limbs, box, (1.0,), -1, cv2.LINE_AA)
     limbs[near] = 0.0
     bone = cv2.erode(limbs, np.ones((13, 13), np.uint8))
     span = source.tissue - source.air
-    tissue = source.tissue + span * (0.15 * smooth_field(rng, label.shape, 12) + rng.uniform(0, 0.6) * bone)
+    tissue = source.tissue + span * (0.15 * smooth_field(rng, size_of(label), 12) + rng.uniform(0, 0.6) * bone)
     return (pixels * (1 - limbs) + tissue * limbs).astype(np.float32), np.maximum(label, limbs)
 
 
@@ -151,7 +162,15 @@ def add_table(rng: np.random.Generator, pixels: Plane, label: Plane, span: float
         axes = (int(rng.uniform(0.2, 1.2) * width), int(rng.uniform(0.05, 1.0) * height))
         start = rng.uniform(0, 360)
         cv2.ellipse(
-            layer, middle, axes, rng.uniform(-10, 10), start, start + rng.uniform(30, 200), 1.0, thickness, cv2.LINE_AA
+            layer,
+            middle,
+            axes,
+            rng.uniform(-10, 10),
+            start,
+            start + rng.uniform(30, 200),
+            (1.0,),
+            thickness,
+            cv2.LINE_AA,
         )
         drawn = np.maximum(drawn, layer * bright)
     return (pixels + drawn * (1.0 - label)).astype(np.float32)
@@ -160,12 +179,12 @@ def add_table(rng: np.random.Generator, pixels: Plane, label: Plane, span: float
 def rician(rng: np.random.Generator, signal: Plane, sigma: float) -> Plane:
     """Magnitude of a signal with complex Gaussian noise of standard deviation sigma (Gudbjartsson and Patz 1995)."""
     noise = rng.standard_normal((2, *signal.shape), dtype=np.float32) * np.float32(sigma)
-    return np.hypot(signal + noise[0], noise[1]).astype(np.float32)
+    return np.asarray(np.hypot(signal + noise[0], noise[1]), np.float32)
 
 
 def coil_shading(rng: np.random.Generator, shape: tuple[int, int]) -> Plane:
     """Multiplicative bias field, up to a factor of about 3 either way."""
-    return np.exp(rng.uniform(0.1, 1.1) * smooth_field(rng, shape, int(rng.integers(2, 5)))).astype(np.float32)
+    return np.asarray(np.exp(rng.uniform(0.1, 1.1) * smooth_field(rng, shape, int(rng.integers(2, 5)))), np.float32)
 
 
 def ct_as_mr(rng: np.random.Generator, pixels: Plane, label: Plane, source: Source) -> Plane:
@@ -179,9 +198,10 @@ def ct_as_mr(rng: np.random.Generator, pixels: Plane, label: Plane, source: Sour
         width = int(rng.integers(1, 5))
         core = cv2.erode(label, np.ones((2 * width + 1,) * 2, np.uint8))
         inside = inside * (core + (1.0 - core) * np.float32(rng.uniform(0.2, 0.9)))
-    inside = inside * coil_shading(rng, label.shape)
+    inside = inside * coil_shading(rng, size_of(label))
     sigma = float(np.exp(rng.uniform(np.log(0.002), np.log(0.05))))
-    return rician(rng, cv2.GaussianBlur(inside, (0, 0), rng.uniform(0.3, 0.8)), sigma)
+    blurred = np.asarray(cv2.GaussianBlur(inside, (0, 0), rng.uniform(0.3, 0.8)), np.float32)
+    return rician(rng, blurred, sigma)
 
 
 def vary_mr(rng: np.random.Generator, pixels: Plane, span: float) -> Plane:
@@ -190,7 +210,7 @@ def vary_mr(rng: np.random.Generator, pixels: Plane, span: float) -> Plane:
     if rng.random() < 0.4:
         signal = signal ** rng.uniform(0.7, 1.5)
     if rng.random() < 0.5:
-        signal = signal * coil_shading(rng, signal.shape)
+        signal = signal * coil_shading(rng, size_of(signal))
     if rng.random() < 0.15:
         signal = signal + rng.uniform(0.01, 0.06) * np.roll(signal, int(rng.integers(20, 120)), axis=int(rng.integers(2)))
     if rng.random() < 0.4:
@@ -229,11 +249,13 @@ def cut_circle(rng: np.random.Generator, pixels: Plane, label: Plane, source: So
 
 def add_metal(rng: np.random.Generator, pixels: Plane, label: Plane, span: float) -> Plane:
     """A few very bright spots in the body."""
+    pixels = pixels.copy()
     rows, columns = np.nonzero(label > 0.9)
     for pick in rng.integers(0, rows.size, int(rng.integers(1, 4))) if rows.size else []:
         spot = (int(columns[pick]), int(rows[pick]))
-        pixels = cv2.circle(pixels, spot, int(rng.integers(1, 6)), float(pixels.max() + span * rng.uniform(2, 20)), -1)
-    return pixels.astype(np.float32)
+        radius, level = int(rng.integers(1, 6)), float(pixels.max() + span * rng.uniform(2, 20))
+        cv2.circle(pixels, spot, radius, (level,), -1)
+    return pixels
 
 
 def store(rng: np.random.Generator, relative: Plane, modality: str) -> NDArray[np.int32]:
@@ -241,7 +263,10 @@ def store(rng: np.random.Generator, relative: Plane, modality: str) -> NDArray[n
     if modality == "CT":
         gain, offset = 1000.0 * rng.uniform(0.9, 1.1), float(rng.choice([0.0, -1024.0, -1000.0]))
     else:
-        gain, offset = float(np.exp(rng.uniform(np.log(60), np.log(6000)))), float(rng.choice([0, 0, 0, 20, -100]))
+        gain, offset = (
+            float(np.exp(rng.uniform(np.log(60), np.log(6000)))),
+            float(rng.choice([0, 0, 0, 20, -100])),
+        )
     return np.rint(np.clip(relative * gain + offset, -32768, 65535)).astype(np.int32)
 
 

@@ -6,11 +6,10 @@ import dataclasses
 
 import tensorflow as tf
 import tf_keras
-from official.vision.configs import maskrcnn
-from official.vision.tasks.maskrcnn import MaskRCNNTask
-
 from coverslip.graph.network import build_model, model_config
 from coverslip.graph.regions import HatAligner
+from official.vision.configs import maskrcnn
+from official.vision.tasks.maskrcnn import MaskRCNNTask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +71,9 @@ class MaskTargets(tf_keras.layers.Layer):
     def call(
         self,
         candidate_rois: tf.Tensor,
-        candidate_gt_boxes: tf.Tensor,
+        candidate_gt_boxes: tf.Tensor,  # noqa: ARG002 - MaskSampler's signature
         candidate_gt_classes: tf.Tensor,
-        candidate_gt_indices: tf.Tensor,
+        candidate_gt_indices: tf.Tensor,  # noqa: ARG002 - MaskSampler's signature
         gt_masks: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Foreground regions [B, K, 4], their classes [B, K] and masks [B, K, cells, cells] (share of body, 0 to 1).

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
-from official.vision.configs import maskrcnn
-from official.vision.ops import anchor, box_ops
-
 from coverslip.graph.preprocess import SIDE, prepare
 from coverslip.training.augment import Source, augment
 from coverslip.training.records import BODY, bounds
+from numpy.typing import NDArray
+from official.vision.configs import maskrcnn
+from official.vision.ops import anchor, box_ops
 
 SMALLEST = 100
 """Body pixels that a picture must show."""
@@ -21,14 +20,14 @@ SMALLEST = 100
 
 def sampling_weights(sources: Sequence[Source], patients: Sequence[str]) -> NDArray[np.float64]:
     """Probability of each slice: each patient counts as the square root of its slices; MR is 40 % of all."""
-    names, index, counts = np.unique(np.asarray(patients), return_inverse=True, return_counts=True)
-    weights = 1.0 / np.sqrt(counts[index])
+    _, index, counts = np.unique(np.asarray(patients), return_inverse=True, return_counts=True)
+    weights: NDArray[np.float64] = 1.0 / np.sqrt(counts[index])
     resonance = np.array([source.modality == "MR" for source in sources])
     shares = {True: 0.4, False: 0.6} if 0 < resonance.sum() < resonance.size else {True: 1.0, False: 1.0}
     for kind, share in shares.items():
         if (resonance == kind).any():
             weights[resonance == kind] *= share / weights[resonance == kind].sum()
-    return weights / weights.sum()
+    return np.asarray(weights / weights.sum(), np.float64)
 
 
 class Pictures:
@@ -89,15 +88,13 @@ def targets(
     return prepared.image[0], labels
 
 
-def make_dataset(
-    pictures: Pictures, config: maskrcnn.MaskRCNN, parser: maskrcnn.Parser, batch: int, first: int, steps: int
-) -> tf.data.Dataset:
-    """Batches of steps ``first`` to ``steps``; the same whether training was interrupted before ``first`` or not."""
+def make_dataset(pictures: Pictures, config: maskrcnn.MaskRCNN, parser: maskrcnn.Parser, numbers: range, batch: int) -> tf.data.Dataset:
+    """Batches of the pictures with these numbers: a run that was interrupted goes on with the pictures it would have seen."""
 
     def draw(number: tf.Tensor) -> tuple[tf.Tensor, dict[str, Any]]:
         pixels, label, box = tf.numpy_function(pictures, [number], (tf.int32, tf.float32, tf.float32))
         pixels.set_shape([None, None])
         return targets(config, parser, pixels, tf.ensure_shape(label, [SIDE, SIDE]), tf.ensure_shape(box, [1, 4]))
 
-    numbers = tf.data.Dataset.range(first * batch, steps * batch)
-    return numbers.map(draw, num_parallel_calls=2, deterministic=True).batch(batch, drop_remainder=True).prefetch(4)
+    series = tf.data.Dataset.range(numbers.start, numbers.stop)
+    return series.map(draw, num_parallel_calls=2, deterministic=True).batch(batch, drop_remainder=True).prefetch(4)

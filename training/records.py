@@ -143,9 +143,7 @@ def make_records(data: Path, out: Path, splits: tuple[str, ...] = ("train", "val
     out.mkdir(parents=True, exist_ok=True)
     written = {}
     for split in splits:
-        writers = [
-            tf.io.TFRecordWriter(str(out / f"{split}-{shard:05d}-of-{SHARDS:05d}.tfrecord")) for shard in range(SHARDS)
-        ]
+        writers = [tf.io.TFRecordWriter(str(out / f"{split}-{shard:05d}-of-{SHARDS:05d}.tfrecord")) for shard in range(SHARDS)]
         kept = (item for item in read_slices(data, split) if item.label.any())
         written[split] = 0
         for item in kept:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import tensorflow as tf
 import tf_keras
-
 from coverslip.graph.network import write_weights
 from coverslip.training.augment import make_source
 from coverslip.training.experiment import BodyTask, TrainConfig, make_optimizer, task_config
@@ -39,7 +38,10 @@ class Trainer:
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.means = [tf_keras.metrics.Mean(name) for name in PARTS]
         checkpoint = tf.train.Checkpoint(
-            variables=list(self.model.variables), optimizer=self.optimizer, average=self.average, step=self.step
+            variables=list(self.model.variables),
+            optimizer=self.optimizer,
+            average=self.average,
+            step=self.step,
         )
         self.manager = tf.train.CheckpointManager(checkpoint, str(out / "checkpoints"), max_to_keep=2)
         if self.manager.latest_checkpoint:
@@ -97,16 +99,15 @@ def train(records: Path, out: Path, config: TrainConfig) -> Path:
     task = trainer.task.task_config
     first = int(trainer.step)
     began, begun_at = time.monotonic(), first
-    for images, labels in make_dataset(
-        pictures, task.model, task.train_data.parser, config.batch, first, config.steps
-    ):
+    numbers = range(first * config.batch, config.steps * config.batch)
+    for images, labels in make_dataset(pictures, task.model, task.train_data.parser, numbers, config.batch):
         trainer.train_step(images, labels)
         step = int(trainer.step)
         if step % 20 == 0 or step == config.steps:
             losses = trainer.losses()
             report(step, config, (time.monotonic() - began) / (step - begun_at), losses)
             began, begun_at = time.monotonic(), step
-            if not all(value == value and abs(value) < 1e6 for value in losses.values()):
+            if not all(abs(value) < 1e6 for value in losses.values()):
                 raise ValueError(f"the loss is no longer finite at step {step}; lower the learning rate")
         if step % config.every == 0 or step == config.steps:
             trainer.save()
