@@ -75,6 +75,12 @@ class NotAnImageError(CoverslipError):
     code = "not-an-image"
 
 
+class UnreadableFileError(CoverslipError):
+    """The file is missing or may not be read."""
+
+    code = "unreadable-file"
+
+
 class TruncatedFileError(CoverslipError):
     """The file ends before its pixel data do."""
 

@@ -1,0 +1,1 @@
+"""DICOM in and out: stored pixels, files, and the identity in the header."""
