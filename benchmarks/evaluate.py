@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from coverslip.edge.engine import LiteRtEngine
+from coverslip.invented import write_invented_patient
 from PIL import Image
 from pydicom import dcmread
 from rich.progress import track
@@ -25,10 +27,8 @@ from coverslip import metrics, pipeline
 from coverslip import record as records
 from coverslip.dicom import header
 from coverslip.dicom.instance import read_instance
-from coverslip.edge.engine import LiteRtEngine
 from coverslip.engine import Engine
 from coverslip.errors import CoverslipError
-from coverslip.invented import write_invented_patient
 from coverslip.keys import Identity
 from coverslip.scheme.profiles import PROFILES, Profile
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.uid import UID
 
 from coverslip import record as records
 from coverslip import symbol as symbols
@@ -33,7 +34,7 @@ from coverslip.scheme import address
 from coverslip.scheme.carriers import allowed_blocks, clear_blocks
 from coverslip.scheme.dct import COEFFICIENTS, SIDE
 from coverslip.scheme.dither import dither_key, dither_plane
-from coverslip.scheme.paper import embed_paper
+from coverslip.scheme.paper import PaperEmbedded, embed_paper, extract_paper
 from coverslip.scheme.phases import PhasePlane, phase_plane
 from coverslip.scheme.profiles import PROFILES, Profile, Scheme
 from coverslip.scheme.reader import Reader, Votes
@@ -143,8 +144,8 @@ class Embedding:
     report: EmbedReport
 
     def write(self, path: Path, overwrite: bool = False) -> None:
-        """Write the stego instance; its notes may grow by what the transfer syntax needed."""
-        write_instance(self.instance, self.stego, path, overwrite=overwrite)
+        """Write the stego instance; the report's notes grow by what the transfer syntax needed."""
+        self.report.notes.extend(write_instance(self.instance, self.stego, path, overwrite=overwrite))
 
 
 @dataclass(frozen=True)
@@ -329,8 +330,14 @@ class _Embedder:
         assert self._dither is not None
         return phase_plane(self.symbol, self._dither, self._profile.coefficients, self._profile.alpha, variant)
 
-    def _judge(self, cover: NDArray[np.int32], stego: NDArray[np.int32], mask: NDArray[np.uint8],
-               carriers: NDArray[np.bool_], slots: NDArray[np.int32]) -> FrameReport:
+    def _judge(
+        self,
+        cover: NDArray[np.int32],
+        stego: NDArray[np.int32],
+        mask: NDArray[np.uint8],
+        carriers: NDArray[np.bool_],
+        slots: NDArray[np.int32],
+    ) -> FrameReport:
         """Read the stego plane as a stranger to the mask would, and say whether it comes back."""
         if not mask.any():
             return FrameReport(mask, carriers, None, "no body was found")
@@ -391,34 +398,26 @@ class _Embedder:
 class _PaperEmbedder(_Embedder):
     """The paper's scheme: the engine only outlines the body, and the mask is what the reader needs again."""
 
-    def _variant(self, frames: slice, variant: int) -> list[_Attempt]:
-        masks = self._engine.segment(self._planes.pixels[frames]).mask
-        attempts = []
-        for cover, mask in zip(self._planes.pixels[frames], masks, strict=True):
-            done = embed_paper(cover, mask, self.symbol, self._profile, self._planes.legal)
-            attempts.append(_Attempt(done.stego, self._judge_paper(cover, done.stego, mask, done.carriers)))
-        return attempts
+    def _batch(self, start: int, stop: int) -> list[_Attempt]:
+        covers = self._planes.pixels[start:stop]
+        masks = self._engine.segment(covers).mask
+        done = [
+            embed_paper(cover, mask, self.symbol, self._profile, self._planes.legal)
+            for cover, mask in zip(covers, masks, strict=True)
+        ]
+        return [_Attempt(d.stego, self._judge_paper(d, mask)) for d, mask in zip(done, masks, strict=True)]
 
-    def _judge_paper(
-        self, cover: NDArray[np.int32], stego: NDArray[np.int32], mask: NDArray[np.uint8], carriers: NDArray[np.bool_]
-    ) -> FrameReport:
-        from coverslip.scheme.paper import extract_paper
-
-        read = extract_paper(stego, mask, len(self.symbol), self._profile)
+    def _judge_paper(self, done: PaperEmbedded, mask: NDArray[np.uint8]) -> FrameReport:
+        read = extract_paper(done.stego, mask, len(self.symbol), self._profile)
         wrong = float(np.mean(read != self.symbol))
         try:
             if symbols.read(read) == self._sealed:
-                version = (len(self.symbol) - 17) // 4
                 ratios = np.where(read, np.float32(1), np.float32(-1))
-                return FrameReport(mask, carriers, Votes(ratios, version, 0, 0.0))
+                return FrameReport(mask, done.carriers, Votes(ratios, symbols.version_of(len(read)), 0, 0.0))
         except DamagedMessageError:
             pass  # Said below, with the error rate that explains it.
-        return FrameReport(
-            mask, carriers, None, f"{wrong:.1%} of its modules come back wrong once pixels are integers, as the paper's scheme does"
-        )
-
-    def _batch(self, start: int, stop: int) -> list[_Attempt]:
-        return self._variant(slice(start, stop), 0)
+        reason = f"{wrong:.1%} of its modules come back wrong once pixels are integers, as the paper's scheme does"
+        return FrameReport(mask, done.carriers, None, reason)
 
 
 def _refuse(reports: Sequence[FrameReport], slots_needed: int) -> CoverslipError:
@@ -452,6 +451,16 @@ def _verify_all(attempts: Sequence[_Attempt], slots: int, paper: bool) -> None:
     raise _refuse(reports, slots)
 
 
+@dataclass(frozen=True)
+class _Sealed:
+    """A sealed record and what is told of it."""
+
+    frame: bytes
+    record_bytes: int
+    recorded: int
+    dropped: list[str]
+
+
 def embed(instance: Instance, recipient: Recipient, engine: Engine, options: EmbedOptions) -> Embedding:
     """Move an instance's identity from its header into its background.
 
@@ -483,19 +492,16 @@ def embed(instance: Instance, recipient: Recipient, engine: Engine, options: Emb
         instance.dataset, uid_key(recipient), allow_burned_in=options.allow_burned_in
     )
     encoded = records.encode(record)
-    sealed = seal(encoded, recipient.public)
+    sealed = _Sealed(seal(encoded, recipient.public), len(encoded), len(record), dropped)
     planes = engine_planes(instance, options.use_padding)
     paper = profile.scheme is Scheme.PAPER
-    embedder = (_PaperEmbedder if paper else _Embedder)(planes, recipient, profile, engine, sealed)
+    embedder = (_PaperEmbedder if paper else _Embedder)(planes, recipient, profile, engine, sealed.frame)
     attempts = list(embedder.run())
     _verify_all(attempts, address.slot_count(len(embedder.symbol), len(profile.coefficients)), paper)
     stego = _assemble(planes, attempts)
     header.mark(clean, profile.name, profile.step, check_value(recipient, str(clean.SOPInstanceUID)))
     frames = [a.report for a in attempts]
-    report = _report(instance, stego, frames, embedder.symbol, profile, len(encoded), len(sealed))
-    report.dropped.extend(dropped)
-    report.notes.extend(instance.notes)
-    object.__setattr__(report, "recorded", len(record))
+    report = _report(instance, stego, frames, embedder.symbol, profile, sealed)
     return Embedding(instance.with_dataset(clean), stego, frames, embedder.symbol, report)
 
 
@@ -513,8 +519,7 @@ def _report(
     frames: Sequence[FrameReport],
     symbol: NDArray[np.bool_],
     profile: Profile,
-    record_bytes: int,
-    sealed_bytes: int,
+    sealed: _Sealed,
 ) -> EmbedReport:
     carrying = [f for f in frames if f.votes is not None]
     carriers = sum(int(f.carriers.sum()) for f in carrying)
@@ -534,11 +539,11 @@ def _report(
         psnr=psnr_three(instance.planes, stego, instance.legal),
         changed_pixels=int((instance.planes != stego).sum()),
         changed_outside=0,
-        record_bytes=record_bytes,
-        sealed_bytes=sealed_bytes,
-        recorded=0,
-        dropped=[],
-        notes=[],
+        record_bytes=sealed.record_bytes,
+        sealed_bytes=len(sealed.frame),
+        recorded=sealed.recorded,
+        dropped=sealed.dropped,
+        notes=list(instance.notes),
     )
 
 
@@ -690,7 +695,7 @@ class Survey:
             "rows": rows,
             "columns": columns,
             "legal": list(self.instance.legal),
-            "transfer_syntax": self.instance.transfer_syntax.name,
+            "transfer_syntax": UID(self.instance.transfer_syntax).name,
             "body": float(np.mean(self.mask)),
             "background": float(self.allowed.sum()) * COEFFICIENTS / (rows * columns),
             "recorded": self.recorded,

@@ -34,6 +34,11 @@ def side_of(version: int) -> int:
     return 17 + 4 * version
 
 
+def version_of(side: int) -> int:
+    """Version of a symbol with ``side`` modules along its side."""
+    return (side - 17) // 4
+
+
 def draw(frame: bytes) -> NDArray[np.bool_]:
     """The symbol of a sealed frame.
 

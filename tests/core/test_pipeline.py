@@ -1,0 +1,227 @@
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+from scipy import ndimage
+
+from coverslip import pipeline
+from coverslip import record as records
+from coverslip import symbol as symbols
+from coverslip.dicom.instance import read_instance
+from coverslip.engine import Embedded
+from coverslip.errors import (
+    AlreadyCarriesError,
+    DamagedMessageError,
+    DoesNotComeBackError,
+    NoBodyError,
+    NoCarriersError,
+    NoMessageError,
+    RecordTooLargeError,
+    WrongKeyError,
+)
+from coverslip.invented import write_invented_patient
+from coverslip.keys import Identity
+from coverslip.scheme.profiles import DEFAULT, FAINT, PAPER, ROBUST
+from coverslip.scheme.reference import ReferenceEngine
+
+CT = "J2K_pixelrep_mismatch.dcm"
+
+
+def outline(pixels):
+    """A classical outline that is good enough for one head CT: bright, largest part, holes filled."""
+    bright = pixels > np.percentile(pixels, 5) + 300
+    parts, count = ndimage.label(ndimage.binary_opening(bright, iterations=2))
+    if not count:
+        return np.zeros(pixels.shape, dtype=np.uint8)
+    largest = 1 + np.argmax(ndimage.sum_labels(bright, parts, np.arange(1, count + 1)))
+    return ndimage.binary_fill_holes(ndimage.binary_dilation(parts == largest, iterations=2)).astype(np.uint8)
+
+
+ENGINE = ReferenceEngine(outline)
+IDENTITY = Identity.generate()
+
+
+@pytest.fixture(scope="module")
+def cover(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cover") / "cover.dcm"
+    dataset = dcmread(get_testdata_file(CT, download=False))
+    write_invented_patient(dataset, seed=7)
+    dataset.save_as(path)
+    return path
+
+
+def embed(path, profile=DEFAULT, engine=ENGINE, **choices):
+    return pipeline.embed(read_instance(path), IDENTITY.recipient, engine, pipeline.EmbedOptions(profile, **choices))
+
+
+@pytest.fixture(scope="module")
+def stego(cover, tmp_path_factory):
+    path = tmp_path_factory.mktemp("stego") / "stego.dcm"
+    embed(cover).write(path)
+    return path
+
+
+def same_attributes(record, original, other):
+    return all(other.get(e.tag) == original.get(e.tag) for e in record.elements())
+
+
+@pytest.mark.parametrize("profile", [FAINT, DEFAULT], ids=lambda p: p.name)
+def test_the_identity_comes_back_exactly(cover, tmp_path, profile):
+    embedding = embed(cover, profile)
+    embedding.write(tmp_path / "stego.dcm")
+    instance = read_instance(tmp_path / "stego.dcm")
+    found = pipeline.extract(instance, IDENTITY)
+    original = dcmread(cover)
+    restored = pipeline.restore(instance, found.record).dataset
+    assert len(found.record) > 20
+    assert restored.PatientName == original.PatientName
+    assert same_attributes(found.record, original, restored)
+    assert instance.dataset.get("PatientName") != original.PatientName
+
+
+def test_nothing_of_the_identity_is_left_in_the_file(cover, stego):
+    original, data = dcmread(cover), stego.read_bytes()
+    for keyword in ("PatientName", "PatientID", "AccessionNumber", "SOPInstanceUID", "StudyInstanceUID", "InstitutionName"):
+        value = str(original.get(keyword, ""))
+        assert value, keyword
+        assert value.encode() not in data, keyword
+
+
+def test_only_carriers_differ_and_the_report_says_what_it_cost(cover):
+    embedding = embed(cover)
+    planes = read_instance(cover).planes
+    outside = ~np.kron(embedding.frames[0].carriers, np.ones((4, 4), dtype=bool))
+    assert np.array_equal(embedding.stego[0][outside], planes[0][outside])
+    assert not (embedding.frames[0].mask.astype(bool) & (embedding.stego[0] != planes[0])).any()
+    report = embedding.report
+    assert report.changed_outside == 0
+    assert report.module_errors == 0
+    assert report.weakest_module > 0
+    assert report.votes_per_module == pytest.approx(3, abs=0.3)
+    assert report.psnr.sixteen_bit > 95
+
+
+def test_reading_with_the_engines_mask_finds_the_same(stego):
+    instance = read_instance(stego)
+    with_mask = pipeline.extract(instance, IDENTITY, ENGINE)
+    assert records.encode(with_mask.record) == records.encode(pipeline.extract(instance, IDENTITY).record)
+
+
+def test_for_one_sealed_frame_the_bytes_are_the_same(cover, tmp_path, monkeypatch):
+    # Only the seal is random: with its frame held still, two runs write the same file.
+    frame = pipeline.seal(b"invented" * 20, IDENTITY.recipient.public)
+    monkeypatch.setattr(pipeline, "seal", lambda *_: frame)
+    for name in ("one", "other"):
+        embed(cover).write(tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+def test_a_wrong_key_is_an_error(stego):
+    with pytest.raises(WrongKeyError, match="another recipient"):
+        pipeline.extract(read_instance(stego), Identity.generate())
+
+
+def unmarked(path):
+    instance = read_instance(path)
+    dataset = instance.dataset
+    for element in list(dataset.group_dataset(0x0099)):
+        del dataset[element.tag]
+    return instance
+
+
+def test_without_its_mark_it_is_still_found_and_a_wrong_key_finds_nothing(stego):
+    instance = unmarked(stego)
+    assert len(pipeline.extract(instance, IDENTITY).record) > 20
+    with pytest.raises(NoMessageError):
+        pipeline.extract(instance, Identity.generate())
+
+
+def test_an_image_without_a_record_has_no_message(cover):
+    with pytest.raises(NoMessageError):
+        pipeline.extract(read_instance(cover), IDENTITY)
+
+
+def with_planes(instance, planes):
+    from dataclasses import replace
+
+    return replace(instance, planes=planes)
+
+
+@pytest.mark.parametrize("harm", ["some", "all"])
+def test_changed_pixels_are_damage_not_garbage(stego, harm):
+    instance = read_instance(stego)
+    rng = np.random.default_rng(3)
+    noise = rng.integers(-4, 5, instance.planes.shape)
+    if harm == "some":
+        noise *= rng.random(instance.planes.shape) < 0.25
+    planes = np.clip(instance.planes + noise, *instance.legal).astype(np.int32)
+    with pytest.raises(DamagedMessageError):
+        pipeline.extract(with_planes(instance, planes), IDENTITY)
+
+
+def test_embedding_twice_is_refused(stego):
+    with pytest.raises(AlreadyCarriesError):
+        embed(stego)
+
+
+def test_no_body_is_refused(cover):
+    with pytest.raises(NoBodyError):
+        embed(cover, engine=ReferenceEngine(lambda p: np.zeros(p.shape, dtype=np.uint8)))
+
+
+def test_no_background_is_refused(cover):
+    with pytest.raises(NoCarriersError, match="inspect"):
+        embed(cover, engine=ReferenceEngine(lambda p: np.ones(p.shape, dtype=np.uint8)))
+
+
+def test_too_little_background_is_refused_and_says_how_much_there_is(cover):
+    def nearly_all(pixels):
+        mask = np.ones(pixels.shape, dtype=np.uint8)
+        mask[:24] = 0
+        return mask
+
+    with pytest.raises(NoCarriersError, match=r"room for \d+ blocks"):
+        embed(cover, engine=ReferenceEngine(nearly_all))
+
+
+def test_a_record_that_no_symbol_holds_is_refused(cover, monkeypatch):
+    monkeypatch.setattr(records, "encode", lambda _: bytes(symbols.MAX_FRAME_BYTES))
+    with pytest.raises(RecordTooLargeError, match=str(symbols.MAX_FRAME_BYTES)):
+        embed(cover)
+
+
+def test_the_papers_scheme_is_refused_because_it_does_not_come_back(cover):
+    with pytest.raises(DoesNotComeBackError, match="--profile default"):
+        embed(cover, PAPER)
+
+
+class Touching(ReferenceEngine):
+    """An engine that changes one pixel of the body."""
+
+    def embed(self, request):
+        done = super().embed(request)
+        stego = done.stego.copy()
+        stego[:, 256, 256] += 1
+        return Embedded(stego, done.mask, done.carriers)
+
+
+def test_an_engine_that_touches_the_body_is_caught(cover):
+    with pytest.raises(DoesNotComeBackError, match="outside the carriers"):
+        embed(cover, engine=Touching(outline))
+
+
+def test_robust_embeds_a_small_record_with_room(cover):
+    assert embed(cover, ROBUST).report.module_errors >= 0
+
+
+def test_inspecting_says_what_fits_and_what_does_not(cover):
+    instance = read_instance(cover)
+    seen = pipeline.survey(instance, IDENTITY.recipient, ENGINE)
+    assert seen.summary()["modules"] == embed(cover).symbol.size
+    assert pipeline.would_fit(instance, IDENTITY.recipient, ENGINE, DEFAULT)["fits"]
+    blind = ReferenceEngine(lambda p: np.zeros(p.shape, dtype=np.uint8))
+    assert pipeline.would_fit(instance, IDENTITY.recipient, blind, DEFAULT) == {
+        "fits": False,
+        "code": "no-body",
+        "message": pipeline.would_fit(instance, IDENTITY.recipient, blind, DEFAULT)["message"],
+    }
