@@ -31,9 +31,10 @@ from coverslip.errors import (
 from coverslip.keys import Identity, Recipient
 from coverslip.metrics import Psnr, payload, psnr_three
 from coverslip.scheme import address
-from coverslip.scheme.carriers import allowed_blocks, clear_blocks
-from coverslip.scheme.dct import COEFFICIENTS, SIDE
+from coverslip.scheme.carriers import allowed_blocks
+from coverslip.scheme.dct import COEFFICIENTS, SIDE, to_blocks
 from coverslip.scheme.dither import dither_key, dither_plane
+from coverslip.scheme.offset import find_offset
 from coverslip.scheme.paper import PaperEmbedded, embed_paper, extract_paper
 from coverslip.scheme.phases import PhasePlane, phase_plane
 from coverslip.scheme.profiles import PROFILES, Profile, Scheme
@@ -284,11 +285,22 @@ def read_plane(
     rows, cols = measured.shape[:2]
     if not rows or not cols:
         return None
-    clear = None
-    if mask is not None:
-        clear = clear_blocks(pixels, mask, (int(pixels.min()), int(pixels.max())), int(pixels.min()) - 1, 0)
+    clear = None if mask is None else ~to_blocks(mask).any(axis=-1)
     dither = dither_plane(dither_key(recipient.public), rows, cols)
     return Reader(measured, dither, profile.step, profile.coefficients, profile.alpha, clear).find()
+
+
+def read_cropped(pixels: NDArray[np.int32], recipient: Recipient, profile: Profile) -> Votes | None:
+    """As `read_plane`, for an image whose rows and columns were cut away after embedding: the offset is searched for first."""
+    key = dither_key(recipient.public)
+    offset = find_offset(pixels, key, profile.step, profile.coefficients)
+    if offset is None:
+        return None
+    (down, right), (row, col) = offset.align, offset.blocks
+    measured = measure_plane(pixels[down:, right:], profile.step)
+    rows, cols = measured.shape[:2]
+    dither = dither_plane(key, row + rows, col + cols)[row:, col:]
+    return Reader(measured, dither, profile.step, profile.coefficients, profile.alpha, origin=(row, col)).find()
 
 
 def _covered(carriers: NDArray[np.bool_], slots: NDArray[np.int32]) -> int:
@@ -560,7 +572,11 @@ def _candidates(marked: header.Mark | None, profile: Profile | None) -> list[Pro
 
 
 def extract(
-    instance: Instance, identity: Identity, engine: Engine | None = None, profile: Profile | None = None
+    instance: Instance,
+    identity: Identity,
+    engine: Engine | None = None,
+    profile: Profile | None = None,
+    cropped: bool = False,
 ) -> Extraction:
     """Read the record that an instance carries.
 
@@ -573,6 +589,8 @@ def extract(
         Measures phases and outlines the body, whose blocks then count for less. Reading needs none.
     profile : Profile, optional
         Step and coefficients to read with; every profile is tried where absent.
+    cropped : bool
+        Rows or columns may have been cut away: search for the place too where nothing is found at the first one. Takes seconds.
 
     Raises
     ------
@@ -595,7 +613,7 @@ def extract(
     damaged: CoverslipError | None = None
     for candidate in _candidates(marked, profile):
         try:
-            found = _extract_frames(planes, identity, engine, candidate)
+            found = _extract_frames(planes, identity, engine, candidate, cropped)
         except DamagedMessageError as error:
             damaged = error
             continue
@@ -615,15 +633,13 @@ def extract(
 
 
 def _extract_frames(
-    planes: Planes, identity: Identity, engine: Engine | None, profile: Profile
+    planes: Planes, identity: Identity, engine: Engine | None, profile: Profile, cropped: bool
 ) -> Extraction | None:
     damaged: DamagedMessageError | None = None
     for number, pixels in enumerate(planes.pixels):
-        phases = mask = None
-        if engine is not None:
-            measured = engine.extract(pixels[None], np.array([profile.step], dtype=np.float32))
-            phases, mask = measured.phases[0], measured.mask[0]
-        votes = read_plane(pixels, identity.recipient, profile, phases, mask)
+        votes = _read_frame(pixels, identity.recipient, engine, profile)
+        if votes is None and cropped:
+            votes = read_cropped(pixels, identity.recipient, profile)
         if votes is None:
             continue
         try:
@@ -633,6 +649,15 @@ def _extract_frames(
     if damaged is not None:
         raise damaged
     return None
+
+
+def _read_frame(
+    pixels: NDArray[np.int32], recipient: Recipient, engine: Engine | None, profile: Profile
+) -> Votes | None:
+    if engine is None:
+        return read_plane(pixels, recipient, profile)
+    measured = engine.extract(pixels[None], np.array([profile.step], dtype=np.float32))
+    return read_plane(pixels, recipient, profile, measured.phases[0], measured.mask[0])
 
 
 def open_symbol(symbol: NDArray[np.bool_], identity: Identity) -> records.Record:

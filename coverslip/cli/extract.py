@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_profile(parser, default=None)
     options.add_engine(parser)
     parser.add_argument("--no-model", action="store_true", help="read without a network: numpy alone")
+    parser.add_argument("--cropped", action="store_true", help="rows or columns may have been cut away: search for the place too")
     parser.add_argument("--restore", type=Path, metavar="DIR", help="write the re-identified files there")
     parser.add_argument("--qr", type=Path, metavar="FILE", help="save the recovered QR symbol as PNG (one input only)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line; attributes in the DICOM JSON model (PS3.18 F)")
@@ -85,7 +86,8 @@ class _Job:
 
         refuse_missing(source)
         instance = read_instance(source.path)
-        found = pipeline.extract(instance, self._identity, self._engine, self._profile_for(instance))
+        profile = self._profile_for(instance)
+        found = pipeline.extract(instance, self._identity, self._engine, profile, cropped=self._arguments.cropped)
         result: dict[str, Any] = {
             "profile": found.profile,
             "frame": found.frame,

@@ -157,6 +157,8 @@ class Reader:
         Place of a 0 between two lattice points.
     clear : bool [Hb, Wb], optional
         False where a mask says body; those blocks count for less, never for nothing.
+    origin : (int, int)
+        Row and column of the first block in the grid that was embedded; not (0, 0) where the image was cropped.
     """
 
     def __init__(
@@ -167,8 +169,10 @@ class Reader:
         coefficients: tuple[int, ...],
         alpha: float,
         clear: NDArray[np.bool_] | None = None,
+        origin: tuple[int, int] = (0, 0),
     ) -> None:
         self._shape = phases.shape[:2]
+        self._origin = origin
         turned = (phases + dither).reshape(-1, COEFFICIENTS)
         if len(coefficients) != COEFFICIENTS:
             turned = turned[:, list(coefficients)]
@@ -182,8 +186,12 @@ class Reader:
     def _modules(self, version: int, variant: int, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
         side = side_of(version)
         count = address.slot_count(side, self._per_block)
-        slots = address.slot_plane(*self._shape, count, variant).reshape(-1)[self._blocks[chosen]]
+        slots = self._slots(count, variant).reshape(-1)[self._blocks[chosen]]
         return address.gather(_tally(self._ratios[chosen], slots, count), side)
+
+    def _slots(self, count: int, variant: int) -> NDArray[np.int32]:
+        (down, right), (rows, cols) = self._origin, self._shape
+        return address.slot_plane(rows + down, cols + right, count, variant)[down:, right:]
 
     def votes(self, version: int, variant: int = 0) -> Votes:
         """The votes under a known version and variant."""
