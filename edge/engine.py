@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coverslip.batch import one_by_one
 from coverslip.engine import Embedded, EmbedRequest, Measured, Segmented
 from coverslip.errors import EngineError, ModelMissingError
 from coverslip.models import ModelKind, find_model
@@ -87,12 +88,9 @@ class LiteRtEngine:
         with self._turn:
             runner = self._runner(signature)
             try:
-                images = [
-                    runner(**{name: values[index : index + 1] for name, values in inputs.items()}) for index in range(len(inputs["pixels"]))
-                ]
+                return one_by_one(lambda image: runner(**image), inputs)
             except (ValueError, RuntimeError) as error:
                 raise EngineError(f"LiteRT could not {signature} {inputs['pixels'].shape}: {error}") from error
-        return {name: np.concatenate([image[name] for image in images]) for name in images[0]}
 
     def _runner(self, signature: str) -> Any:
         if self._interpreter is None:

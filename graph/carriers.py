@@ -13,8 +13,8 @@ from coverslip.scheme.carriers import GATE_FLOOR, GATE_RANK, GATE_SPAN
 from coverslip.scheme.dct import SIDE
 from coverslip.scheme.quantise import COST_CAP
 
-_RANK = Fraction(GATE_RANK).limit_denominator(100)
-_SPAN = Fraction(GATE_SPAN).limit_denominator(100)
+RANK = Fraction(GATE_RANK).limit_denominator(100)
+SPAN = Fraction(GATE_SPAN).limit_denominator(100)
 _FAR = 1 << 30
 """Larger than any pixel and any key."""
 
@@ -86,7 +86,7 @@ def allowed_blocks(blocks: tf.Tensor, mask: tf.Tensor, legal: tf.Tensor, padding
 def _gate(highest: tf.Tensor, span: tf.Tensor, clear: tf.Tensor) -> tf.Tensor:
     """The brightest pixel that still counts as air: int32 [B], from int32 [B, Hb, Wb]; of no use without a clear block."""
     level = _low_quantile(highest, clear)
-    spread = _low_quantile(span, clear) * _SPAN.numerator // _SPAN.denominator
+    spread = _low_quantile(span, clear) * SPAN.numerator // SPAN.denominator
     return level + spread + GATE_FLOOR
 
 
@@ -94,7 +94,7 @@ def _low_quantile(values: tf.Tensor, among: tf.Tensor) -> tf.Tensor:
     """The value at index floor(GATE_RANK (n - 1)) of the n sorted values among which ``among`` holds; int32 [B]; 0 where there is none."""
     batch = tf.shape(values)[0]
     count = tf.reduce_sum(tf.reshape(tf.cast(among, tf.int32), [batch, -1]), axis=1)
-    index = tf.maximum(count - 1, 0) * _RANK.numerator // _RANK.denominator
+    index = tf.maximum(count - 1, 0) * RANK.numerator // RANK.denominator
     keys = tf.reshape(tf.where(among, -values, -_FAR), [batch, -1])
     ranked = tf.math.top_k(keys, tf.reduce_max(index) + 1).values
     return -tf.gather(ranked, index, batch_dims=1)

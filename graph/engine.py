@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coverslip.batch import one_by_one
 from coverslip.engine import Embedded, EmbedRequest, Measured, Segmented
 from coverslip.errors import EngineError, ModelMissingError
 from coverslip.models import ModelKind, find_model, latest_version
@@ -53,14 +54,15 @@ class TensorFlowEngine:
         import tensorflow as tf
 
         function = model.signatures[signature]
-        images = []
+
+        def run(image: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            outputs = function(**{name: tf.constant(values) for name, values in image.items()})
+            return {name: value.numpy() for name, value in outputs.items()}
+
         try:
-            for index in range(len(inputs["pixels"])):
-                one = {name: tf.constant(values[index : index + 1]) for name, values in inputs.items()}
-                images.append({name: value.numpy() for name, value in function(**one).items()})
+            return one_by_one(run, inputs)
         except tf.errors.OpError as error:
             raise EngineError(f"TensorFlow could not {signature} {inputs['pixels'].shape}: {error.message}") from error
-        return {name: np.concatenate([image[name] for image in images]) for name in images[0]}
 
     def _load(self) -> Any:
         if self._model is None:

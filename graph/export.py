@@ -17,11 +17,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
-
 from coverslip.edge.engine import LiteRtEngine
-from coverslip.engine import Engine, EmbedRequest
 from coverslip.graph.engine import SIGNATURES, TensorFlowEngine
 from coverslip.graph.module import Coverslip, Outliner
+
+from coverslip.engine import EmbedRequest, Engine
 from coverslip.scheme.carriers import allowed_blocks
 from coverslip.scheme.dct import COEFFICIENTS, SIDE, to_blocks
 from coverslip.scheme.quantise import PHASES, embed_plane, measure, to_bytes

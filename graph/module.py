@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Protocol
 
 import tensorflow as tf
-
 from coverslip.graph import blocks as block
 from coverslip.graph.carriers import allowed_blocks, choose
 from coverslip.graph.quantiser import measure, move, to_bytes

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
-
 from coverslip.graph.blocks import basis, forward, inverse
+
 from coverslip.scheme.dct import SIDE
 from coverslip.scheme.quantise import PHASES, TOLERANCE
 

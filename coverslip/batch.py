@@ -1,0 +1,47 @@
+"""Batches taken apart and put together, for engines that work image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coverslip.errors import EngineError
+from coverslip.scheme.dct import SIDE
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def one_by_one(run: Callable[[dict[str, NDArray[Any]]], Arrays], inputs: Arrays) -> dict[str, NDArray[Any]]:
+    """Run a batch image by image: memory stays that of one image, and the bytes cannot depend on the batch.
+
+    Parameters
+    ----------
+    run : callable
+        Takes inputs of one image [1, ...] by name, gives its outputs [1, ...] by name.
+    inputs : mapping
+        Arrays of the same first dimension B by name; ``pixels`` is int32 [B, H, W] among them.
+
+    Returns
+    -------
+    dict
+        Outputs [B, ...] by name.
+
+    Raises
+    ------
+    EngineError
+        The inputs are no batch of images that holds a block.
+    """
+    pixels = inputs["pixels"]
+    if pixels.ndim != 3 or pixels.dtype != np.int32 or not len(pixels) or min(pixels.shape[1:]) < SIDE:
+        raise EngineError(
+            f"pixels are {pixels.dtype} {list(pixels.shape)}: give int32 [B, H, W] with at least one image of at least {SIDE} x {SIDE}"
+        )
+    if odd := [name for name, values in inputs.items() if len(values) != len(pixels)]:
+        raise EngineError(f"{', '.join(odd)} must have one entry for each of the {len(pixels)} images")
+    images = [run({name: values[index : index + 1] for name, values in inputs.items()}) for index in range(len(pixels))]
+    if len(images) == 1:
+        return dict(images[0])
+    return {name: np.concatenate([image[name] for image in images]) for name in images[0]}

@@ -1,0 +1,103 @@
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from coverslip.edge.engine import RUNTIMES, LiteRtEngine, load_interpreter
+
+from coverslip.engine import Engine
+from coverslip.errors import EngineError, ModelMissingError
+from tests.graph.planes import RANGES, request
+
+
+@pytest.fixture(params=RUNTIMES)
+def engine(released, request):
+    pytest.importorskip(request.param)
+    return LiteRtEngine(released / "coverslip.tflite", runtimes=(request.param,))
+
+
+def test_it_keeps_the_protocol(engine):
+    checked: Engine = engine
+    wanted = request("scene", 33, 47, (0, 4095), 1)
+    segmented, embedded = checked.segment(wanted.pixels), checked.embed(wanted)
+    measured = checked.extract(embedded.stego, wanted.step)
+    assert segmented.mask.dtype == embedded.mask.dtype == measured.mask.dtype == np.uint8
+    assert segmented.mask.shape == embedded.stego.shape == measured.mask.shape == (1, 33, 47)
+    assert segmented.score.dtype == np.float32 and segmented.score.shape == (1,)
+    assert embedded.stego.dtype == np.int32
+    assert embedded.carriers.dtype == np.uint8 and embedded.carriers.shape == (1, 8, 11)
+    assert measured.phases.dtype == np.uint8 and measured.phases.shape == (1, 8, 11, 16)
+    assert embedded.carriers.any()
+
+
+@pytest.mark.parametrize("legal", RANGES)
+def test_the_number_of_threads_changes_nothing(released, legal):
+    wanted = request("scene", 130, 117, legal, 5, votes=20, step=4.9)
+    first, *others = [LiteRtEngine(released / "coverslip.tflite", threads=threads) for threads in (1, 2, 3)]
+    embedded = first.embed(wanted)
+    phases = first.extract(wanted.pixels, wanted.step).phases
+    for other in others:
+        np.testing.assert_array_equal(other.embed(wanted).stego, embedded.stego)
+        np.testing.assert_array_equal(other.extract(wanted.pixels, wanted.step).phases, phases)
+
+
+def test_images_of_changing_sizes_do_not_disturb_each_other(engine):
+    sizes = [(40, 64), (64, 40), (40, 64), (9, 9), (130, 70), (40, 64)]
+    outs = [engine.embed(request("scene", *size, (0, 4095), 2)) for size in sizes]
+    np.testing.assert_array_equal(outs[0].stego, outs[2].stego)
+    np.testing.assert_array_equal(outs[0].stego, outs[5].stego)
+
+
+def test_threads_take_turns(engine):
+    wanted = [request("scene", 64 + 4 * index, 64, (0, 4095), index) for index in range(4)]
+    expected = [engine.embed(one).stego for one in wanted]
+    found = [None] * 4
+
+    def work(index):
+        for _ in range(3):
+            found[index] = engine.embed(wanted[index]).stego
+
+    workers = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_missing_model_says_where_to_put_one(tmp_path):
+    with pytest.raises(ModelMissingError, match=r"coverslip\.tflite"):
+        LiteRtEngine(tmp_path / "none.tflite").segment(np.zeros((1, 8, 8), np.int32))
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path):
+    (tmp_path / "coverslip.tflite").write_bytes(b"no model at all" * 9)
+    with pytest.raises(EngineError, match="not a model"):
+        LiteRtEngine(tmp_path / "coverslip.tflite").segment(np.zeros((1, 8, 8), np.int32))
+
+
+def test_no_runtime_says_what_to_install(released):
+    with pytest.raises(EngineError, match="pip install"):
+        load_interpreter(released / "coverslip.tflite", 1, ("no_such_runtime.interpreter",))
+
+
+def test_the_second_runtime_steps_in(released):
+    pytest.importorskip(RUNTIMES[0])
+    engine = LiteRtEngine(released / "coverslip.tflite", runtimes=("no_such_runtime.interpreter", RUNTIMES[0]))
+    assert engine.segment(np.zeros((1, 8, 8), np.int32)).mask.shape == (1, 8, 8)
+
+
+def test_the_wrong_shape_is_refused_and_the_engine_goes_on(engine):
+    with pytest.raises(EngineError, match="at least 4 x 4"):
+        engine.segment(np.zeros((1, 2, 2), np.int32))
+    assert engine.segment(np.zeros((1, 8, 8), np.int32)).mask.shape == (1, 8, 8)
+
+
+def test_it_works_without_tensorflow(released):
+    code = (
+        "import sys, numpy as np; sys.modules['tensorflow'] = None; from coverslip.edge.engine import LiteRtEngine;"
+        f"LiteRtEngine({str(released / 'coverslip.tflite')!r}).extract(np.zeros((1, 8, 8), np.int32), np.ones(1, np.float32))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0

@@ -1,0 +1,77 @@
+"""One small model in both forms, made once: the whole graph with a network that takes what is bright for body."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from coverslip.edge.engine import RUNTIMES, LiteRtEngine, load_interpreter
+from coverslip.graph import export
+from coverslip.graph.engine import TensorFlowEngine
+
+
+class Bright(tf.Module):
+    """Body is what is brighter than the middle of the image's own range and 40 grey levels above its darkest pixel."""
+
+    def __init__(self) -> None:
+        super().__init__(name="bright")
+        self.share = tf.Variable(0.5, trainable=False, name="share")
+
+    def segment(self, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mask and score as `coverslip.graph.network.Network.segment` gives them."""
+        plane = tf.cast(pixels, tf.float32)
+        low = tf.reduce_min(plane, axis=[1, 2], keepdims=True)
+        high = tf.reduce_max(plane, axis=[1, 2], keepdims=True)
+        mask = plane > tf.maximum(low + 40.0, low + (high - low) * self.share)
+        return tf.cast(mask, tf.uint8), tf.cast(tf.reduce_any(mask, axis=[1, 2]), tf.float32)
+
+
+@pytest.fixture(scope="session")
+def bright() -> Bright:
+    return Bright()
+
+
+@pytest.fixture(scope="session")
+def released(bright: Bright, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    export.export(bright, folder, 7, "weights' digest")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tensorflow_engine(released: Path) -> TensorFlowEngine:
+    return TensorFlowEngine(released / "coverslip")
+
+
+@pytest.fixture(scope="session", params=RUNTIMES)
+def litert_engine(released: Path, request: pytest.FixtureRequest) -> LiteRtEngine:
+    pytest.importorskip(request.param)
+    return LiteRtEngine(released / "coverslip.tflite", runtimes=(request.param,))
+
+
+@pytest.fixture(scope="session", params=["tensorflow", *RUNTIMES])
+def engine(released: Path, tensorflow_engine: TensorFlowEngine, request: pytest.FixtureRequest):
+    """Every runtime that is installed."""
+    if request.param == "tensorflow":
+        return tensorflow_engine
+    pytest.importorskip(request.param)
+    return LiteRtEngine(released / "coverslip.tflite", runtimes=(request.param,))
+
+
+@pytest.fixture(scope="session")
+def runners(released: Path):
+    """The embed signature of every installed runtime, whole batches at a time: request in, outputs by name out."""
+    saved = tf.saved_model.load(str(released / "coverslip" / "7"))
+    signature = saved.signatures["embed"]
+
+    def tensorflow(wanted, _keep=saved):
+        outputs = signature(**{name: tf.constant(value) for name, value in vars(wanted).items()})
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    def litert(runtime):
+        runner = load_interpreter(released / "coverslip.tflite", 2, (runtime,)).get_signature_runner("embed")
+        return lambda wanted: runner(**vars(wanted))
+
+    return [tensorflow, *(litert(name) for name in RUNTIMES if importlib.util.find_spec(name.split(".")[0]))]

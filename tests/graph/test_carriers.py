@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from coverslip.graph import carriers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coverslip.scheme import carriers as reference
+from coverslip.scheme import dct, quantise
+from tests.graph.planes import KINDS, RANGES, plane
+
+sizes = st.integers(4, 60)
+seeds = st.integers(0, 2**31)
+
+
+def sparse_masks(batch, height, width, seed):
+    random = np.random.default_rng(seed)
+    return (random.random((batch, height, width)) < random.choice([0, 0.001, 0.01, 0.5])).astype(np.uint8)
+
+
+@given(sizes, sizes, st.lists(st.integers(0, 32), min_size=1, max_size=3), seeds)
+@settings(max_examples=80, deadline=None)
+def test_a_block_is_near_the_mask_when_the_grown_mask_touches_it(height, width, margins, seed):
+    masks = sparse_masks(len(margins), height, width, seed)
+    near = carriers.near_mask(tf.constant(masks), tf.constant(margins)).numpy()
+    for mask, margin, found in zip(masks, margins, near, strict=True):
+        expected = dct.to_blocks(reference.dilate(mask, margin)).any(axis=-1)
+        np.testing.assert_array_equal(found, expected)
+
+
+@given(st.sampled_from(KINDS), sizes, sizes, st.sampled_from(RANGES), st.integers(0, 20), seeds, st.booleans())
+@settings(max_examples=120, deadline=None)
+def test_allowed_blocks_are_the_references(kind, height, width, legal, margin, seed, padded):
+    pixels = plane(kind, height, width, legal, seed)
+    if seed % 3 == 0:
+        pixels[height // 2, width // 2] = legal[1] + 1
+    padding = legal[0] + 2 if padded else legal[0] - 1
+    mask = sparse_masks(1, height, width, seed)
+    expected = reference.allowed_blocks(pixels, mask[0], legal, padding, margin)
+    found = carriers.allowed_blocks(
+        tf.constant(dct.to_blocks(pixels)[np.newaxis], tf.float32),
+        tf.constant(mask),
+        tf.constant([legal], tf.float32),
+        tf.constant([padding], tf.float32),
+        tf.constant([margin]),
+    )
+    np.testing.assert_array_equal(found[0], expected)
+
+
+def test_the_quantiles_index_is_the_references_for_every_number_of_blocks():
+    count = np.arange(1, 1 << 20)
+    wanted = (reference.GATE_RANK * (count - 1)).astype(np.int64)
+    rank = carriers.RANK
+    np.testing.assert_array_equal((count - 1) * rank.numerator // rank.denominator, wanted)
+    assert (1 << 20) * rank.numerator < 2**31
+
+
+@given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), st.integers(1, 60), st.integers(1, 400), st.floats(0, 1), seeds)
+@settings(max_examples=150, deadline=None)
+def test_the_chosen_blocks_are_the_references(batch, rows, cols, slots, votes, share, seed):
+    random = np.random.default_rng(seed)
+    shape = (batch, rows, cols)
+    cost = random.choice([0, 5, 6, 7, 300, quantise.COST_CAP, quantise.COST_CAP + 9], shape)
+    usable = random.random(shape) < share
+    slot = random.integers(0, slots, shape, dtype=np.int32)
+    wanted = random.integers(1, votes + 1, batch, dtype=np.int32)
+    found = carriers.choose(tf.constant(cost, tf.float32), tf.constant(usable), tf.constant(slot), tf.constant(wanted)).numpy()
+    for index in range(batch):
+        expected = quantise.choose(cost[index], usable[index], slot[index], int(wanted[index]))
+        np.testing.assert_array_equal(found[index], expected)
+
+
+@pytest.mark.parametrize("slot", [0, 8190])
+def test_the_last_slot_fits_the_key(slot):
+    slots = tf.fill([1, 4, 4], slot)
+    cost = tf.reshape(tf.range(16.0, 0.0, -1.0), [1, 4, 4]) * 1e6
+    found = carriers.choose(cost, tf.ones([1, 4, 4], tf.bool), slots, tf.constant([3])).numpy()
+    assert np.flatnonzero(found).tolist() == [0, 1, 2]  # all at the cost's cap, so the first ones
