@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,6 +29,7 @@ from pydicom.uid import (
 )
 
 from coverslip.dicom import planes as pixels
+from coverslip.dicom import quiet as quiet
 from coverslip.dicom.files import check_target, write_dataset
 from coverslip.errors import (
     DoesNotComeBackError,
@@ -96,28 +94,17 @@ def _looks_like_dicom(ds: Dataset) -> bool:
     return "SOPClassUID" in ds or ("Rows" in ds and "Columns" in ds) or bool(meta and "TransferSyntaxUID" in meta)
 
 
-@contextmanager
-def _quiet() -> Iterator[list[str]]:
-    """Collect pydicom's warnings: what they mean is said in our words, without the values they quote."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        found: list[str] = []
-        yield found
-        found.extend(str(warning.message) for warning in caught)
-
-
-def _parse(path: Path) -> tuple[FileDataset, list[str]]:
+def _parse(path: Path) -> FileDataset:
     not_dicom = NotAnImageError(
         "the file is no DICOM; a DICOM image (PS3.10) was expected: leave it out, or check that it was copied whole"
     )
     try:
-        with _quiet() as said:
-            try:
-                ds = dcmread(path)
-            except InvalidDicomError:
-                ds = dcmread(path, force=True)
-                if not _looks_like_dicom(ds):
-                    raise not_dicom from None
+        try:
+            ds = dcmread(path)
+        except InvalidDicomError:
+            ds = dcmread(path, force=True)
+            if not _looks_like_dicom(ds):
+                raise not_dicom from None
     except OSError as error:
         raise UnreadableFileError(
             f"the file cannot be read ({type(error).__name__}); check that it is there and that you may read it"
@@ -129,7 +116,7 @@ def _parse(path: Path) -> tuple[FileDataset, list[str]]:
     except Exception:
         # A parser fed arbitrary bytes fails in arbitrary ways; what it says may quote them.
         raise not_dicom from None
-    return ds, said
+    return ds
 
 
 _CUT = "the file ends in the middle of its data set; a whole file was expected: get a whole copy"
@@ -147,9 +134,7 @@ def _ends_early(ds: FileDataset, path: Path) -> bool:
     return last.value_tell + last.length != path.stat().st_size
 
 
-def _check_complete(ds: FileDataset, path: Path, said: list[str]) -> None:
-    if any("End of file reached" in text for text in said):
-        raise TruncatedFileError(_CUT)
+def _check_complete(ds: FileDataset, path: Path) -> None:
     if "PixelData" in ds or "FloatPixelData" in ds or "DoubleFloatPixelData" in ds:
         return
     if _ends_early(ds, path):
@@ -207,16 +192,15 @@ def read_instance(path: str | Path) -> Instance:
         A kind of pixels that cannot carry a record.
     """
     path = Path(path)
-    ds, said = _parse(path)
+    ds = _parse(path)
     notes: list[str] = []
-    _check_complete(ds, path, said)
+    _check_complete(ds, path)
     transfer_syntax = _complete_meta(ds, notes)
     layout = pixels.layout_of(ds, transfer_syntax)
     pixels.check_syntax(transfer_syntax)
     planes = np.empty(layout.shape, dtype=np.int32)
-    with _quiet():
-        for number, plane in enumerate(pixels.iter_planes(ds, layout, transfer_syntax)):
-            planes[number] = plane
+    for number, plane in enumerate(pixels.iter_planes(ds, layout, transfer_syntax)):
+        planes[number] = plane
     _note_codestream(ds, layout, transfer_syntax, notes)
     return Instance(
         dataset=ds,
@@ -312,9 +296,8 @@ def _put_planes(instance: Instance, planes: NDArray[np.int32], out: Dataset) -> 
     why = "nothing installed encodes it"
     if syntax in _ENCODERS and get_encoder(UID(syntax)).is_available:
         try:
-            with _quiet():
-                _put_encapsulated(out, _encode_frames(instance, planes))
-                _verify(out, instance, planes)
+            _put_encapsulated(out, _encode_frames(instance, planes))
+            _verify(out, instance, planes)
         except (RuntimeError, ValueError, DoesNotComeBackError, TruncatedFileError):
             why = "its encoder does not give these pixels back"
         else:

@@ -1,0 +1,24 @@
+"""Keeps pydicom from saying values aloud.
+
+Its warnings quote what they complain of ("Invalid value for VR PN: ..."), on standard error and in the log, and what stands in a header
+is the identity that this package hides. Importing this module turns validation off and drops what pydicom says; errors still come
+through. It is done once and for the whole process, because switching it per call is not safe with threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+from pydicom import config
+
+
+def _drop(record: logging.LogRecord) -> bool:
+    """Let nothing below an error through."""
+    return record.levelno >= logging.ERROR
+
+
+config.settings.reading_validation_mode = config.IGNORE
+config.settings.writing_validation_mode = config.IGNORE
+config.logger.addFilter(_drop)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")

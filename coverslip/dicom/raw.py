@@ -1,0 +1,113 @@
+"""The bytes of single attributes, out of a data set and back into one."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
+from pydicom.dataset import Dataset
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import correct_ambiguous_vr_element, write_data_element
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
+
+from coverslip.record.model import Element, Level
+
+_SWAPPED = {"AT": 2, "OW": 2, "SS": 2, "US": 2, "FL": 4, "OF": 4, "OL": 4, "SL": 4, "UL": 4, "FD": 8, "OD": 8, "OV": 8, "SV": 8, "UV": 8}
+"""VRs whose bytes depend on byte order, and the bytes of a word (PS3.5 section 7.3)."""
+
+
+def is_sequence(ds: Dataset, tag: int) -> bool:
+    """Whether an attribute holds items."""
+    vr = ds.get_item(tag).VR
+    if vr is None and dictionary_has_tag(tag):
+        vr = dictionary_VR(tag)
+    # Unknown VRs hide sequences; pydicom tells by parsing them.
+    return bool(vr == "SQ" or (vr in ("UN", None) and ds[tag].VR == "SQ"))
+
+
+def _turned(value: bytes, vr: str) -> bytes:
+    """A value in the other byte order."""
+    size = _SWAPPED.get(vr, 1)
+    whole = len(value) // size * size
+    return b"".join(value[at : at + size][::-1] for at in range(0, whole, size)) + value[whole:]
+
+
+def _vr_of(ds: Dataset, element: DataElement | RawDataElement) -> str:
+    vr = element.VR
+    if vr is not None and len(vr) == 2:
+        return str(vr)
+    try:
+        vr = str(dictionary_VR(element.tag))
+    except KeyError:
+        return "UN"
+    if len(vr) == 2:
+        return vr
+    # Ambiguous in the dictionary ("US or SS"): the data set decides.
+    decided = str(correct_ambiguous_vr_element(ds[element.tag], ds, True).VR)
+    return decided if len(decided) == 2 else "OW"
+
+
+def leaf(ds: Dataset, tag: int) -> Element:
+    """An attribute without items as it is in the file.
+
+    Raw bytes where the data set still has them, else as pydicom writes the value.
+    """
+    found = ds.get_item(tag)
+    vr = _vr_of(ds, found)
+    if isinstance(found, RawDataElement):
+        value = found.value or b""
+        return Element(int(found.tag), vr, value if found.is_little_endian else _turned(value, vr))
+    file = DicomBytesIO()
+    file.is_little_endian, file.is_implicit_VR = True, True
+    element = DataElement(found.tag, vr, found.value) if found.VR != vr else found
+    write_data_element(file, element, cast("list[str]", ds._character_set))
+    return Element(int(found.tag), vr, file.getvalue()[8:])
+
+
+def put(ds: Dataset, element: Element) -> None:
+    """Put an attribute into a data set, byte for byte where the data set is little endian."""
+    tag = BaseTag(element.tag)
+    implicit, little = ds.original_encoding
+    if isinstance(element.value, bytes):
+        little_here = little is not False
+        value = element.value if little_here else _turned(element.value, element.vr)
+        raw = RawDataElement(tag, element.vr, len(value), value, 0, bool(implicit), little_here)
+        ds[tag] = raw if little is not None else convert_raw_data_element(raw, encoding=ds._character_set, ds=ds)
+        return
+    items = []
+    for level in element.value:
+        item = Dataset()
+        item.set_original_encoding(implicit, little, ds.original_character_set or None)
+        item._parent_encoding = ds._character_set
+        put_level(item, level)
+        item.set_original_encoding(implicit, little, item._character_set)
+        items.append(item)
+    ds[tag] = DataElement(tag, "SQ", Sequence(items))
+
+
+def put_level(ds: Dataset, level: Level, partial: bool = False) -> None:
+    """Put the originals of one level, and those below it, into a data set.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Changed in place.
+    level : Level
+    partial : bool
+        Make the sequences that are changed inside where ``ds`` has none.
+    """
+    for tag in level.gone:
+        if tag in ds:
+            del ds[tag]
+    # The character set first: the text after it is read with it.
+    for element in sorted(level.elements, key=lambda each: each.tag != 0x00080005):
+        put(ds, element)
+    for inside in level.inside:
+        if partial:
+            items = ds[inside.tag].value if inside.tag in ds else Sequence()
+            items.extend(Dataset() for _ in range(inside.item + 1 - len(items)))
+            ds[inside.tag] = DataElement(inside.tag, "SQ", items)
+        if inside.tag in ds and inside.item < len(ds[inside.tag].value):
+            put_level(ds[inside.tag].value[inside.item], inside.level, partial)
