@@ -30,6 +30,8 @@ VERSION = 1
 _SCALE = 1 << 32
 _MOST_SYMBOLS = 1 << 18
 """So that bytes made to be decoded for ever are not; far more than any record that fits an image."""
+_FRESH = 2
+"""How much more a symbol of the record itself counts than one of the primer."""
 _MOST_DEPTH = 32
 _LARGEST = 2800
 """Bytes of the largest record that the largest symbol holds, about."""
@@ -65,10 +67,13 @@ class _Coder:
         What the predictor has seen: symbols by context. Not changed.
     state : int or None
         What to decode; None to encode.
+    watch : bool
+        Only learn.
     """
 
-    def __init__(self, counts: _Counts, state: int | None = None) -> None:
+    def __init__(self, counts: _Counts, state: int | None = None, watch: bool = False) -> None:
         self.counts = dict(counts)
+        self._watch = watch
         self._own: set[Hashable] = set()
         self._state = state
         self._steps: list[tuple[int, int, int]] = []
@@ -87,13 +92,14 @@ class _Coder:
         int
             The symbol; when decoding, ``value`` is ignored.
         """
-        value = self.plain(self._predict(contexts, size), value)
+        if not self._watch:
+            value = self.plain(self._predict(contexts, size), value)
         for context in contexts:
             seen = self.counts.get(context, {})
             if context not in self._own:
                 seen = self.counts[context] = dict(seen)
                 self._own.add(context)
-            seen[value] = seen.get(value, 0) + 1
+            seen[value] = seen.get(value, 0) + (1 if self._watch else _FRESH)
         return value
 
     def _predict(self, contexts: Sequence[Hashable], size: int) -> NDArray[np.int64]:
@@ -107,8 +113,11 @@ class _Coder:
             parts *= kinds
             parts //= total
             share = _SCALE // total
-            for symbol, count in seen.items():
-                parts[symbol] += count * share
+            if kinds < 8:
+                for symbol, count in seen.items():
+                    parts[symbol] += count * share
+            else:
+                parts[list(seen)] += np.array(list(seen.values()), dtype=np.int64) * share
         return np.maximum(parts, 1)
 
     def plain(self, parts: NDArray[np.int64], value: int = 0) -> int:
@@ -360,7 +369,7 @@ def _text_contexts(tag: int, vr: str, found: bytearray) -> list[Hashable]:
 @lru_cache(maxsize=1)
 def _primed() -> _Counts:
     """What the predictor has seen once it has coded the primer."""
-    coder = _Coder({})
+    coder = _Coder({}, watch=True)
     for sample in SAMPLES:
         _Walk(coder).record(sample)
     return coder.counts
