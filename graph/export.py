@@ -109,7 +109,6 @@ def convert(saved: Path) -> bytes:
 
 def with_metadata(model: bytes, record: dict[str, Any]) -> bytes:
     """A .tflite with the version record in its metadata, under the name `METADATA`."""
-    import flatbuffers
     from tensorflow.lite.python import schema_py_generated as schema
 
     tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
@@ -119,7 +118,7 @@ def with_metadata(model: bytes, record: dict[str, Any]) -> bytes:
     entry = schema.MetadataT()
     entry.name, entry.buffer = METADATA, len(tree.buffers) - 1
     tree.metadata = [*(tree.metadata or []), entry]
-    builder = flatbuffers.Builder(len(model) + 4096)
+    builder = schema.flatbuffers.Builder(len(model) + 4096)
     builder.Finish(tree.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 
@@ -217,7 +216,7 @@ def check(engine: Engine) -> None:
         if (carriers != (embedded.carriers[0] > 0)).mean() > 1e-3 or np.mean(wanted != embedded.stego[0]) > 1e-3:
             raise ExportError(f"{engine.name}: embedding {height} x {width} pixels differs from the reference")
         measured = engine.extract(embedded.stego, request.step)
-        expected = to_bytes(measure(to_blocks(embedded.stego[0]), step))
+        expected = to_bytes(measure(to_blocks(embedded.stego[0]).astype(np.int32), step))
         if np.abs((measured.phases[0] - expected).astype(np.int8)).max() > 1:
             raise ExportError(f"{engine.name}: phases of {height} x {width} pixels differ from the reference")
         if not np.array_equal(engine.segment(request.pixels).mask, embedded.mask):

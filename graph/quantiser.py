@@ -14,18 +14,13 @@ import tensorflow as tf
 from coverslip.graph.blocks import basis, forward, inverse
 
 from coverslip.scheme.dct import SIDE
-from coverslip.scheme.quantise import PHASES, TOLERANCE
+from coverslip.scheme.quantise import PHASES, TIE, TOLERANCE
 
 LIMB = 256
 """Pixels are LIMB * high + low with low in [-128, 128]; high is in [-128, 256] for 16 bits, signed or not."""
 
 GRID = 4096
 """Coarse weights are multiples of 1 / GRID in [-0.5, 0.5]: 16 * (256 + 128) * 0.5 * GRID < 2^24, so their sums are exact in float32."""
-
-
-TIE = 1.37e-4
-"""Taken away before rounding, in steps and in grey levels. With whole steps, exact halves are common (some coefficients are multiples
-of a quarter); off every lattice, this decides them alike in every runtime."""
 
 
 @dataclass(frozen=True)

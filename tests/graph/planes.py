@@ -10,10 +10,10 @@ from coverslip.scheme.carriers import allowed_blocks
 from coverslip.scheme.profiles import ALL_SIXTEEN, LOW_FOUR
 from coverslip.scheme.quantise import embed_plane
 
-KINDS = ("floor", "ceiling", "noise", "dark", "columns", "chequer", "ramp", "scene")
+KINDS = ("floor", "ceiling", "noise", "dark", "columns", "chequer", "ramp", "graded", "scene")
 RANGES = ((0, 255), (0, 1023), (0, 4095), (0, 65535), (-1024, 3071), (-32768, 32767))
-STEPS = (2.3, 6.7, 13.7, 63.1)
-"""Off every whole number: with whole steps, exact halves are common, and the reference leaves them to the noise of float64."""
+STEPS = (2.3, 6.0, 6.7, 8.0, 13.7, 63.1, 64.0)
+"""Grey levels. With whole steps exact halves are common; `coverslip.scheme.quantise.TIE` settles them."""
 
 
 def plane(kind: str, height: int, width: int, legal: tuple[int, int], seed: int) -> np.ndarray:
@@ -33,6 +33,8 @@ def plane(kind: str, height: int, width: int, legal: tuple[int, int], seed: int)
         made = np.where((row + column) % 2, lo, hi)
     elif kind == "ramp":
         made = lo + (row * width + column) * (hi - lo) // max(height * width - 1, 1)
+    elif kind == "graded":
+        made = lo + np.minimum((row * width + column) * random.integers(8, 90) // (height * width), hi - lo)
     else:
         disc = ((row - height / 2) / height) ** 2 + ((column - width / 2) / width) ** 2 < 0.1
         made = np.where(disc, random.integers((lo + hi) // 2, hi + 1, (height, width)), lo + random.integers(0, 12, (height, width)))

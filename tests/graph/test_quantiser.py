@@ -10,8 +10,6 @@ from coverslip.scheme.dct import BASIS
 from coverslip.scheme.profiles import ALL_SIXTEEN, LOW_FOUR
 from tests.graph.planes import KINDS, RANGES, STEPS, plane, request
 
-WHOLE = (1.0, 6.0, 8.0, 64.0)
-
 
 def blocks_of(kind, legal, seed):
     return plane(kind, 64, 64, legal, seed).reshape(16, 4, 16, 4).transpose(0, 2, 1, 3).reshape(1, 16, 16, 16)
@@ -21,7 +19,7 @@ def measured(blocks, step):
     return quantiser.measure(tf.constant(blocks, tf.float32), tf.constant([step], tf.float32)).numpy()
 
 
-@given(st.sampled_from(KINDS), st.sampled_from(RANGES), st.sampled_from(STEPS + WHOLE), st.integers(0, 2**31))
+@given(st.sampled_from(KINDS), st.sampled_from(RANGES), st.sampled_from((1.0, *STEPS)), st.integers(0, 2**31))
 @settings(max_examples=80, deadline=None)
 def test_phases_of_16_bit_blocks_are_right_to_a_millionth_of_a_step(kind, legal, step, seed):
     blocks = blocks_of(kind, legal, seed)
@@ -56,18 +54,21 @@ def test_bytes_wrap_at_a_whole_step():
 
 
 def near_a_tie(blocks, phases, carries, step):
-    """Blocks [...] where the reference rounds something that is within 3e-4 of a half, and so could fall either way."""
+    """Blocks [...] where the reference rounds something that is so near a half that float32 may fall the other way."""
     delta = phases / quantise.PHASES - quantise.measure(blocks, step)
-    delta = (delta - np.rint(delta)) * carries
-    change = (delta * step) @ BASIS
-    halves = np.abs(change - np.floor(change) - 0.5)
-    return (0.5 - np.abs(delta) < 3e-4).any(axis=-1) | (halves < 3e-4).any(axis=-1)
+    moved = (delta - np.rint(delta - quantise.TIE)) * carries
+    change = (moved * step) @ BASIS
+    return (to_half(delta) < 1e-6).any(axis=-1) | (to_half(change) < 1e-6 * max(step, 8)).any(axis=-1)
+
+
+def to_half(values):
+    return np.abs((values - quantise.TIE) % 1 - 0.5)
 
 
 @given(
     st.sampled_from(KINDS),
     st.sampled_from(RANGES),
-    st.sampled_from(STEPS + WHOLE[1:]),
+    st.sampled_from(STEPS),
     st.sampled_from([ALL_SIXTEEN, LOW_FOUR, (0,)]),
     st.integers(0, 2**31),
 )
@@ -84,13 +85,13 @@ def test_blocks_move_as_the_reference_moves_them(kind, legal, step, coefficients
         tf.constant(wanted.legal, tf.float32),
     )
     sure = ~near_a_tie(blocks, wanted.phases, wanted.coefficients[0], step)
-    assert sure.mean() > 0.5
+    assert sure.mean() > 0.98
     np.testing.assert_array_equal(moved.change.numpy()[sure], (expected.pixels - blocks)[sure])
     np.testing.assert_array_equal(moved.usable.numpy()[sure], expected.usable[sure])
     np.testing.assert_array_equal(moved.cost.numpy()[sure], expected.cost[sure])
 
 
-@given(st.sampled_from(KINDS), st.sampled_from(RANGES), st.sampled_from(STEPS + WHOLE[1:]), st.integers(0, 2**31))
+@given(st.sampled_from(KINDS), st.sampled_from(RANGES), st.sampled_from(STEPS), st.integers(0, 2**31))
 @settings(max_examples=80, deadline=None)
 def test_what_is_usable_is_legal_and_at_its_phase(kind, legal, step, seed):
     wanted = request(kind, 64, 64, legal, seed, step=step)
