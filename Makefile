@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do command 
 DEMO_VENV ?= .venv-demo
 VENV ?= .venv
 CONSTRAINTS = requirements/constraints.txt
+# Installing makes the stubs of the wire contract out of them.
+PROTOS = $(wildcard protos/coverslip/*/v1/*.proto protos/coverslip/v1/*.proto)
 PIP = -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
 .PHONY: help demo test check lint types bench evaluate model clean system
@@ -29,7 +31,7 @@ $(DEMO_VENV)/.ready: pyproject.toml $(CONSTRAINTS)
 	$(DEMO_VENV)/bin/python $(PIP) -e .
 	touch $@
 
-$(VENV)/.ready: pyproject.toml $(CONSTRAINTS) requirements/full.txt requirements/no-deps.txt
+$(VENV)/.ready: pyproject.toml $(CONSTRAINTS) requirements/full.txt requirements/no-deps.txt $(PROTOS)
 	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is needed, with venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python $(PIP) -e . -r requirements/full.txt
