@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from coverslip import record as records
@@ -40,6 +43,7 @@ from coverslip.scheme.phases import PhasePlane, phase_plane
 from coverslip.scheme.profiles import PROFILES, Profile, Scheme
 from coverslip.scheme.reader import Reader, Votes
 from coverslip.scheme.reference import measure_plane
+from coverslip.scheme.repair import repair
 from coverslip.seal import seal, unseal
 
 _UID_LABEL = b"coverslip uid v1"
@@ -164,6 +168,24 @@ class Extraction:
     """
 
     record: records.Record
+    frame: int
+    votes: Votes
+    profile: str
+
+
+@dataclass(frozen=True)
+class SealedExtraction:
+    """A sealed record that was read back.
+
+    Attributes
+    ----------
+    sealed : bytes
+        The frame; `coverslip.seal.unseal` opens it.
+    frame, votes, profile
+        As in `Extraction`.
+    """
+
+    sealed: bytes
     frame: int
     votes: Votes
     profile: str
@@ -363,7 +385,7 @@ class _Embedder:
         covered = _covered(carriers, slots)
         votes = read_plane(stego, self._recipient, self._profile)
         try:
-            if votes is not None and symbols.read(votes.symbol()) == self._sealed:
+            if votes is not None and read_votes(votes) == self._sealed:
                 return FrameReport(mask, carriers, votes)
         except DamagedMessageError:
             pass  # Said below, with the coverage that explains it.
@@ -470,10 +492,12 @@ class _Sealed:
     frame: bytes
     record_bytes: int
     recorded: int
-    dropped: list[str]
+    dropped: list[header.Dropped]
 
 
-def embed(instance: Instance, recipient: Recipient, engine: Engine, options: EmbedOptions) -> Embedding:
+def embed(
+    instance: Instance, recipient: Recipient, engine: Engine, options: EmbedOptions, sealed_frame: bytes | None = None
+) -> Embedding:
     """Move an instance's identity from its header into its background.
 
     Parameters
@@ -484,6 +508,8 @@ def embed(instance: Instance, recipient: Recipient, engine: Engine, options: Emb
         Who shall be able to read it.
     engine : Engine
     options : EmbedOptions
+    sealed_frame : bytes, optional
+        A record that was sealed elsewhere (`coverslip.seal.seal`), for an instance that is de-identified already: its header is kept.
 
     Returns
     -------
@@ -500,11 +526,10 @@ def embed(instance: Instance, recipient: Recipient, engine: Engine, options: Emb
         )
     lo, hi = instance.legal
     profile = options.profile if options.beta is None else options.profile.with_beta(options.beta, hi - lo)
-    clean, record, dropped = header.deidentify(
-        instance.dataset, uid_key(recipient), allow_burned_in=options.allow_burned_in
-    )
-    encoded = records.encode(record)
-    sealed = _Sealed(seal(encoded, recipient.public), len(encoded), len(record), dropped)
+    if sealed_frame is None:
+        clean, sealed = _sealed_header(instance, recipient, options.allow_burned_in)
+    else:
+        clean, sealed = copy.deepcopy(instance.dataset), _Sealed(sealed_frame, 0, 0, [])
     planes = engine_planes(instance, options.use_padding)
     paper = profile.scheme is Scheme.PAPER
     embedder = (_PaperEmbedder if paper else _Embedder)(planes, recipient, profile, engine, sealed.frame)
@@ -515,6 +540,13 @@ def embed(instance: Instance, recipient: Recipient, engine: Engine, options: Emb
     frames = [a.report for a in attempts]
     report = _report(instance, stego, frames, embedder.symbol, profile, sealed)
     return Embedding(instance.with_dataset(clean), stego, frames, embedder.symbol, report)
+
+
+def _sealed_header(instance: Instance, recipient: Recipient, allow_burned_in: bool) -> tuple[Dataset, _Sealed]:
+    """The de-identified header, and the sealed record of what it lost."""
+    clean, record, dropped = header.deidentify(instance.dataset, uid_key(recipient), allow_burned_in=allow_burned_in)
+    encoded = records.encode(record)
+    return clean, _Sealed(seal(encoded, recipient.public), len(encoded), len(record), dropped)
 
 
 def _assemble(planes: Planes, attempts: Sequence[_Attempt]) -> NDArray[np.int32]:
@@ -554,7 +586,7 @@ def _report(
         record_bytes=sealed.record_bytes,
         sealed_bytes=len(sealed.frame),
         recorded=sealed.recorded,
-        dropped=sealed.dropped,
+        dropped=[str(item) for item in sealed.dropped],
         notes=list(instance.notes),
     )
 
@@ -601,8 +633,50 @@ def extract(
     DamagedMessageError
         Something is there, but cannot be read.
     """
+    found = _find(
+        instance, identity.recipient, lambda frame: open_frame(frame, identity), engine, profile, cropped
+    )
+    return Extraction(found.content, found.frame, found.votes, found.profile)
+
+
+def extract_sealed(
+    instance: Instance,
+    recipient: Recipient,
+    engine: Engine | None = None,
+    profile: Profile | None = None,
+    cropped: bool = False,
+) -> SealedExtraction:
+    """Read the sealed record that an instance carries, without the key that opens it.
+
+    Parameters and errors as for `extract`, but for the recipient in place of the identity.
+    """
+    found = _find(instance, recipient, lambda frame: frame, engine, profile, cropped)
+    return SealedExtraction(found.content, found.frame, found.votes, found.profile)
+
+
+_Content = TypeVar("_Content")
+
+
+@dataclass(frozen=True)
+class _Found(Generic[_Content]):
+    """What was made of a sealed frame, and where it was."""
+
+    content: _Content
+    frame: int
+    votes: Votes
+    profile: str
+
+
+def _find(
+    instance: Instance,
+    recipient: Recipient,
+    take: Callable[[bytes], _Content],
+    engine: Engine | None,
+    profile: Profile | None,
+    cropped: bool,
+) -> _Found[_Content]:
+    """The first sealed frame that ``take`` does not call damaged."""
     marked = header.read_mark(instance.dataset)
-    recipient = identity.recipient
     if marked is not None and not hmac.compare_digest(
         marked.check, check_value(recipient, str(instance.dataset.get("SOPInstanceUID", "")))
     ):
@@ -613,7 +687,7 @@ def extract(
     damaged: CoverslipError | None = None
     for candidate in _candidates(marked, profile):
         try:
-            found = _extract_frames(planes, identity, engine, candidate, cropped)
+            found = _find_frames(planes, recipient, take, engine, candidate, cropped)
         except DamagedMessageError as error:
             damaged = error
             continue
@@ -632,18 +706,23 @@ def extract(
     )
 
 
-def _extract_frames(
-    planes: Planes, identity: Identity, engine: Engine | None, profile: Profile, cropped: bool
-) -> Extraction | None:
+def _find_frames(
+    planes: Planes,
+    recipient: Recipient,
+    take: Callable[[bytes], _Content],
+    engine: Engine | None,
+    profile: Profile,
+    cropped: bool,
+) -> _Found[_Content] | None:
     damaged: DamagedMessageError | None = None
     for number, pixels in enumerate(planes.pixels):
-        votes = _read_frame(pixels, identity.recipient, engine, profile)
+        votes = _read_frame(pixels, recipient, engine, profile)
         if votes is None and cropped:
-            votes = read_cropped(pixels, identity.recipient, profile)
+            votes = read_cropped(pixels, recipient, profile)
         if votes is None:
             continue
         try:
-            return Extraction(open_symbol(votes.symbol(), identity), number, votes, profile.name)
+            return _Found(take(read_votes(votes)), number, votes, profile.name)
         except DamagedMessageError as error:
             damaged = error
     if damaged is not None:
@@ -660,15 +739,31 @@ def _read_frame(
     return read_plane(pixels, recipient, profile, measured.phases[0], measured.mask[0])
 
 
-def open_symbol(symbol: NDArray[np.bool_], identity: Identity) -> records.Record:
-    """Read, open and decode the record of a symbol.
+def read_votes(votes: Votes) -> bytes:
+    """The sealed frame that votes say: by a QR reader as it stands, or after repair where too many modules are doubtful.
 
     Raises
     ------
     DamagedMessageError
-        The symbol cannot be read, or what it holds does not open although the dither was this identity's.
+        Too much of it is missing.
     """
-    sealed = symbols.read(symbol)
+    try:
+        return symbols.read(votes.symbol())
+    except DamagedMessageError:
+        repaired = repair(votes)
+        if repaired is None:
+            raise
+        return symbols.read(repaired)
+
+
+def open_frame(sealed: bytes, identity: Identity) -> records.Record:
+    """Open and decode a sealed frame that was found by its identity's own dither.
+
+    Raises
+    ------
+    DamagedMessageError
+        It does not open, although the dither was this identity's.
+    """
     try:
         return records.decode(unseal(sealed, identity.secret))
     except WrongKeyError:

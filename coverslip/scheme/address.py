@@ -1,7 +1,7 @@
 """Which modules of the QR symbol a block carries: by its position, never by its place in a list.
 
-The modules are laid out along a Z-order curve and cut into slots of K (one for each carrying coefficient), so that a slot
-is mostly a 4 x 4 tile of the symbol, as in the paper, and a lost block spoils few codewords. Block (row, column) belongs to
+The modules are taken in the order in which the symbol's codewords fill it, and cut into slots of K (one for each carrying coefficient):
+a slot of 16 is two codewords, so that a slot that no block carries spoils two and no more. The patterns that are known come last. Block (row, column) belongs to
 slot ``(a row + b column) mod L`` for L slots, with a and b coprime to L. A block that one side uses and the other does not costs one
 vote and shifts nothing; rows and columns cut away move every block by the same number of slots.
 """
@@ -15,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coverslip.scheme.dct import COEFFICIENTS
+from coverslip.symbol import function_modules, version_of
+
+_TIMING_COLUMN = 6
 
 _STRIDES = ((0.7146, 0.1671), (0.4069, 0.0003), (0.5000, 0.7441), (0.1995, 0.9421))
 """Slots moved by one block (down, right), as shares of all slots. Of 150 random pairs these left the fewest slots without a carrier on
@@ -26,15 +29,32 @@ VARIANTS = len(_STRIDES)
 
 @lru_cache(maxsize=64)
 def module_order(side: int) -> NDArray[np.int64]:
-    """Module indices (row * side + column) of a side x side symbol along a Z-order curve, int64 [side * side]."""
-    row, col = np.divmod(np.arange(side * side), side)
-    key = np.zeros(side * side, dtype=np.int64)
-    for bit in range(8):
-        key |= ((col >> bit) & 1) << (2 * bit)
-        key |= ((row >> bit) & 1) << (2 * bit + 1)
-    order: NDArray[np.int64] = np.argsort(key, kind="stable")
+    """Module indices (row * side + column) of a side x side symbol in the order its slots take them, int64 [side * side].
+
+    First the modules of the codewords, as ISO/IEC 18004 section 7.7.3 places them, then those of the known patterns, row by row.
+    """
+    known = (function_modules(version_of(side)) != 0).reshape(-1)
+    placed = placement(side)
+    order = np.concatenate([placed[~known[placed]], np.flatnonzero(known)])
     order.setflags(write=False)
     return order
+
+
+def placement(side: int) -> NDArray[np.int64]:
+    """All modules but the vertical timing pattern's, in pairs of columns from the right, upwards and downwards in turn.
+
+    Returns
+    -------
+    int64 [side * (side - 1)]
+        row * side + column
+    """
+    path = []
+    upwards = True
+    for right in (*range(side - 1, _TIMING_COLUMN, -2), *range(_TIMING_COLUMN - 1, 0, -2)):
+        rows = np.arange(side)[::-1] if upwards else np.arange(side)
+        path.append((rows[:, None] * side + np.array([right, right - 1])).reshape(-1))
+        upwards = not upwards
+    return np.concatenate(path)
 
 
 def slot_count(side: int, per_block: int) -> int:

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+import qrcode
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coverslip.scheme import address
 from coverslip.scheme.profiles import ALL_SIXTEEN, LOW_FOUR
+from coverslip.symbol import function_modules
 
 versions = st.integers(1, 40)
 
@@ -15,9 +17,26 @@ def test_module_order_names_every_module_once(version):
     assert np.array_equal(np.sort(address.module_order(side)), np.arange(side * side))
 
 
-def test_a_slot_is_a_tile_of_the_symbol():
-    rows, cols = np.divmod(address.module_order(21)[:16], 21)
-    assert (rows.max(), cols.max()) == (3, 3)
+@pytest.mark.parametrize("version", [1, 2, 7, 15, 40])
+def test_the_order_is_that_of_the_codewords(version):
+    """One codeword changed in the library's own data changes the eight modules of that codeword, and no others."""
+    code = qrcode.QRCode(version=version, error_correction=1, border=0, mask_pattern=0)
+    code.add_data("A1" * 4)
+    code.make(fit=False)
+    known = function_modules(version)
+
+    def drawn(data):
+        code.modules = [[None if value == 0 else value > 0 for value in row] for row in known]
+        code.map_data(data, 0)
+        return np.array(code.modules, dtype=bool).reshape(-1)
+
+    before = drawn(code.data_cache)
+    order = address.module_order(len(known))
+    for place in (0, 1, 5, len(code.data_cache) - 1):
+        changed = list(code.data_cache)
+        changed[place] ^= 0xFF
+        differing = np.flatnonzero(before != drawn(changed))
+        assert sorted(differing) == sorted(order[8 * place : 8 * place + 8])
 
 
 @given(versions, st.sampled_from([ALL_SIXTEEN, LOW_FOUR]), st.integers(0, 2**32 - 1))

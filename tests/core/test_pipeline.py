@@ -7,6 +7,7 @@ from scipy import ndimage
 from coverslip import pipeline
 from coverslip import record as records
 from coverslip import symbol as symbols
+from coverslip.dicom import header
 from coverslip.dicom.instance import read_instance
 from coverslip.engine import Embedded
 from coverslip.errors import (
@@ -23,6 +24,7 @@ from coverslip.invented import write_invented_patient
 from coverslip.keys import Identity
 from coverslip.scheme.profiles import DEFAULT, FAINT, PAPER, ROBUST
 from coverslip.scheme.reference import ReferenceEngine
+from coverslip.seal import seal, unseal
 
 CT = "J2K_pixelrep_mismatch.dcm"
 
@@ -177,7 +179,7 @@ def test_no_background_is_refused(cover):
 def test_too_little_background_is_refused_and_says_how_much_there_is(cover):
     def nearly_all(pixels):
         mask = np.ones(pixels.shape, dtype=np.uint8)
-        mask[:24] = 0
+        mask[:12] = 0
         return mask
 
     with pytest.raises(NoCarriersError, match=r"room for \d+ blocks"):
@@ -225,3 +227,23 @@ def test_inspecting_says_what_fits_and_what_does_not(cover):
         "code": "no-body",
         "message": pipeline.would_fit(instance, IDENTITY.recipient, blind, DEFAULT)["message"],
     }
+
+
+def test_a_sealed_record_is_read_without_the_key_and_opened_with_it(stego):
+    found = pipeline.extract_sealed(read_instance(stego), IDENTITY.recipient)
+    opened = records.decode(unseal(found.sealed, IDENTITY.secret))
+    assert opened == pipeline.extract(read_instance(stego), IDENTITY).record
+
+
+def test_a_frame_that_was_sealed_elsewhere_is_carried_as_it_is(cover, tmp_path):
+    instance = read_instance(cover)
+    clean, record, _ = header.deidentify(instance.dataset, pipeline.uid_key(IDENTITY.recipient))
+    frame = seal(records.encode(record), IDENTITY.recipient.public)
+    options = pipeline.EmbedOptions(DEFAULT)
+    first, second = (
+        pipeline.embed(instance.with_dataset(clean), IDENTITY.recipient, ENGINE, options, sealed_frame=frame) for _ in range(2)
+    )
+    assert np.array_equal(first.stego, second.stego)
+    first.write(tmp_path / "stego.dcm")
+    assert pipeline.extract_sealed(read_instance(tmp_path / "stego.dcm"), IDENTITY.recipient).sealed == frame
+    assert header.read_mark(clean) is None

@@ -1,0 +1,110 @@
+"""Repairing a symbol whose votes are missing or doubtful, before a QR reader sees it.
+
+A QR reader knows a module as dark or light; the votes know how sure each is. Reed-Solomon repairs twice as many codewords when it is told
+which ones to distrust (erasures), so the doubtful codewords of each block are named to it, as many as its parity allows, and the symbol
+is drawn again from what comes out.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import qrcode
+from numpy.typing import NDArray
+from qrcode.base import rs_blocks
+from reedsolo import ReedSolomonError, RSCodec
+
+from coverslip.scheme.address import module_order
+from coverslip.scheme.reader import Votes
+from coverslip.symbol import MASK_PATTERN, function_modules, side_of
+
+_SPARE = 4
+"""Parity codewords kept back for errors nobody doubted: two of them. A block repaired with none to spare may be repaired wrongly, which
+the seal would notice."""
+
+
+@lru_cache(maxsize=64)
+def block_layout(version: int) -> tuple[NDArray[np.int64], tuple[tuple[int, int], ...]]:
+    """Where the codewords of each Reed-Solomon block stand in a level L symbol.
+
+    Returns
+    -------
+    index : int64 [blocks, longest]
+        Place in the stream of codewords, -1 past a block's end: data, then parity.
+    sizes : tuple of (total, data)
+        Codewords of each block.
+    """
+    blocks = rs_blocks(version, qrcode.constants.ERROR_CORRECT_L)
+    sizes = tuple((block.total_count, block.data_count) for block in blocks)
+    index = np.full((len(sizes), max(total for total, _ in sizes)), -1, dtype=np.int64)
+    place = 0
+    for column in range(max(data for _, data in sizes)):
+        for row, (_, data) in enumerate(sizes):
+            if column < data:
+                index[row, column] = place
+                place += 1
+    for column in range(max(total - data for total, data in sizes)):
+        for row, (total, data) in enumerate(sizes):
+            if column < total - data:
+                index[row, data + column] = place
+                place += 1
+    index.setflags(write=False)
+    return index, sizes
+
+
+def _codewords(votes: Votes) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Codewords as read, unmasked, and how sure the least sure module of each is."""
+    side = side_of(votes.version)
+    index, _ = block_layout(votes.version)
+    order = module_order(side)[: 8 * (int(index.max()) + 1)]
+    row, col = np.divmod(order, side)
+    ratios = votes.modules.reshape(-1)[order]
+    # Mask pattern 0 of ISO/IEC 18004, table 10: row + column even.
+    bits = (ratios > 0) ^ ((row + col) % 2 == 0)
+    return np.packbits(bits), np.abs(ratios).reshape(-1, 8).min(axis=1)
+
+
+def _decode(block: NDArray[np.uint8], sure: NDArray[np.float32], parity: int) -> bytes | None:
+    """The repaired block, distrusting fewer and fewer of its codewords until it decodes."""
+    codec = RSCodec(parity)
+    doubtful = np.argsort(sure, kind="stable")
+    spare = min(_SPARE, parity // 2)
+    for count in sorted({0, parity // 2, parity - spare}, reverse=True):
+        try:
+            return bytes(codec.decode(block.tobytes(), erase_pos=doubtful[:count].tolist())[1])
+        except ReedSolomonError:
+            continue
+    return None
+
+
+def repair(votes: Votes) -> NDArray[np.bool_] | None:
+    """The symbol that the votes mean, after Reed-Solomon with erasures; None when too much is missing.
+
+    Parameters
+    ----------
+    votes : Votes
+
+    Returns
+    -------
+    bool [n, n] or None
+        True = dark.
+    """
+    words, sure = _codewords(votes)
+    index, sizes = block_layout(votes.version)
+    fixed = words.copy()
+    for places, (total, data) in zip(index, sizes, strict=True):
+        block = _decode(words[places[:total]], sure[places[:total]], total - data)
+        if block is None:
+            return None
+        fixed[places[:total]] = np.frombuffer(block, dtype=np.uint8)
+    return _drawn(votes.version, fixed)
+
+
+def _drawn(version: int, words: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    code = qrcode.QRCode(version=version, error_correction=qrcode.constants.ERROR_CORRECT_L, border=0, mask_pattern=MASK_PATTERN)
+    known = function_modules(version)
+    code.modules_count = len(known)
+    code.modules = [[None if value == 0 else bool(value > 0) for value in row] for row in known]
+    code.map_data(words.tolist(), MASK_PATTERN)
+    return np.array(code.modules, dtype=bool)
