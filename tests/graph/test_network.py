@@ -149,6 +149,7 @@ class TestNetwork:
         alone = [network.segment(tf.constant(image[None])).mask.numpy()[0] for image in batch]
         assert np.mean(together != np.stack(alone)) < 1e-4
 
+    @pytest.mark.slow
     def test_converts_with_builtin_ops_and_agrees(self, network: Network) -> None:
         interpreters = pytest.importorskip("ai_edge_litert.interpreter")
         traced = tf.function(network.segment, input_signature=[tf.TensorSpec([None, None, None], tf.int32, "pixels")])

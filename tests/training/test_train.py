@@ -34,6 +34,7 @@ def test_the_rate_warms_up_and_ends_at_zero() -> None:
     assert np.allclose([rate(0), rate(9), rate(10), rate(55), rate(100)], [0.01, 0.1, 0.1, 0.05, 0.0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_goes_on_after_a_kill(
     records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,6 +54,7 @@ def test_training_goes_on_after_a_kill(
     assert Network.load(weights).segment(tf.zeros([1, 64, 64], tf.int32)).mask.shape == (1, 64, 64)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_first_losses(records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = TrainConfig(steps=1, batch=2, warmup=1)
     lines = []
