@@ -25,6 +25,7 @@ from coverslip.errors import (
     CoverslipError,
     DamagedMessageError,
     DoesNotComeBackError,
+    EngineError,
     NoBodyError,
     NoCarriersError,
     NoMessageError,
@@ -38,9 +39,9 @@ from coverslip.scheme.carriers import allowed_blocks
 from coverslip.scheme.dct import COEFFICIENTS, SIDE, to_blocks
 from coverslip.scheme.dither import dither_key, dither_plane
 from coverslip.scheme.offset import find_offset
-from coverslip.scheme.paper import PaperEmbedded, embed_paper, extract_paper
+from coverslip.scheme.paper import PaperEmbedded, embed_paper, extract_paper, find_side
 from coverslip.scheme.phases import PhasePlane, phase_plane
-from coverslip.scheme.profiles import PROFILES, Profile, Scheme
+from coverslip.scheme.profiles import PAPER_BETA, PROFILES, Profile, Scheme
 from coverslip.scheme.reader import Reader, Votes
 from coverslip.scheme.reference import measure_plane
 from coverslip.scheme.repair import repair
@@ -430,7 +431,7 @@ class _Embedder:
 
 
 class _PaperEmbedder(_Embedder):
-    """The paper's scheme: the engine only outlines the body, and the mask is what the reader needs again."""
+    """The paper's scheme: the engine only outlines the body, on both sides, and the mask is what the reader needs again."""
 
     def _batch(self, start: int, stop: int) -> list[_Attempt]:
         covers = self._planes.pixels[start:stop]
@@ -442,16 +443,25 @@ class _PaperEmbedder(_Embedder):
         return [_Attempt(d.stego, self._judge_paper(d, mask)) for d, mask in zip(done, masks, strict=True)]
 
     def _judge_paper(self, done: PaperEmbedded, mask: NDArray[np.uint8]) -> FrameReport:
-        read = extract_paper(done.stego, mask, len(self.symbol), self._profile)
-        wrong = float(np.mean(read != self.symbol))
         try:
-            if symbols.read(read) == self._sealed:
-                ratios = np.where(read, np.float32(1), np.float32(-1))
-                return FrameReport(mask, done.carriers, Votes(ratios, symbols.version_of(len(read)), 0, 0.0))
+            votes = _read_paper(done.stego, self._engine, self._profile)
+            if votes is not None and symbols.read(votes.symbol()) == self._sealed:
+                return FrameReport(mask, done.carriers, votes)
         except DamagedMessageError:
             pass  # Said below, with the error rate that explains it.
-        reason = f"{wrong:.1%} of its modules come back wrong once pixels are integers, as the paper's scheme does"
+        wrong = float(np.mean(extract_paper(done.stego, mask, len(self.symbol), self._profile) != self.symbol))
+        reason = f"{wrong:.1%} of its modules are wrong once pixels are integers, even with the very same mask"
         return FrameReport(mask, done.carriers, None, reason)
+
+
+def _read_paper(pixels: NDArray[np.int32], engine: Engine, profile: Profile) -> Votes | None:
+    """Algorithm 2 on one plane: outline the body again, walk the same blocks."""
+    mask = engine.segment(pixels[None]).mask[0]
+    side = find_side(pixels, mask, profile)
+    if side is None:
+        return None
+    read = extract_paper(pixels, mask, side, profile)
+    return Votes(np.where(read, np.float32(1), np.float32(-1)), symbols.version_of(side), 0, 0.0)
 
 
 def _refuse(reports: Sequence[FrameReport], slots_needed: int) -> CoverslipError:
@@ -495,6 +505,14 @@ class _Sealed:
     dropped: list[header.Dropped]
 
 
+def settle_step(profile: Profile, beta: float | None, instance: Instance) -> Profile:
+    """The profile with its step settled: by beta over the legal range, or over the image's own for the paper's scheme."""
+    if profile.scheme is Scheme.PAPER:
+        return profile.with_beta(beta or PAPER_BETA, max(int(instance.planes.max()) - int(instance.planes.min()), 1))
+    lo, hi = instance.legal
+    return profile if beta is None else profile.with_beta(beta, hi - lo)
+
+
 def embed(
     instance: Instance, recipient: Recipient, engine: Engine, options: EmbedOptions, sealed_frame: bytes | None = None
 ) -> Embedding:
@@ -524,8 +542,7 @@ def embed(
         raise AlreadyCarriesError(
             "the instance carries a record already; an original was expected: extract it first, or leave the file as it is"
         )
-    lo, hi = instance.legal
-    profile = options.profile if options.beta is None else options.profile.with_beta(options.beta, hi - lo)
+    profile = settle_step(options.profile, options.beta, instance)
     if sealed_frame is None:
         clean, sealed = _sealed_header(instance, recipient, options.allow_burned_in)
     else:
@@ -592,7 +609,7 @@ def _report(
 
 
 def _candidates(marked: header.Mark | None, profile: Profile | None) -> list[Profile]:
-    """The profiles to try, likeliest first: the caller's, the one the header names, then the rest."""
+    """The profiles to try, likeliest first: the caller's, the one the header names, then the rest; the paper's only when named."""
     keyed = [p for p in PROFILES.values() if p.scheme is Scheme.KEYED]
     if profile is not None:
         return [profile]
@@ -733,6 +750,10 @@ def _find_frames(
 def _read_frame(
     pixels: NDArray[np.int32], recipient: Recipient, engine: Engine | None, profile: Profile
 ) -> Votes | None:
+    if profile.scheme is Scheme.PAPER:
+        if engine is None:
+            raise EngineError("the paper's scheme reads with the network's outline: leave out --no-model, or embed with another profile")
+        return _read_paper(pixels, engine, profile)
     if engine is None:
         return read_plane(pixels, recipient, profile)
     measured = engine.extract(pixels[None], np.array([profile.step], dtype=np.float32))

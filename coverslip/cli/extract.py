@@ -49,8 +49,6 @@ def _misused(arguments: argparse.Namespace, sources: list[Source]) -> str | None
         return "--qr takes one input file; name one, or leave it out"
     if arguments.beta is not None and arguments.profile is None:
         return "--beta needs the --profile that it was embedded with"
-    if arguments.profile == "paper":
-        return "the paper's scheme cannot be read back from integer pixels; 'coverslip embed' never writes it"
     return None
 
 
@@ -64,9 +62,9 @@ class _Job:
         self._profile = options.chosen_profile(arguments)
 
     def _profile_for(self, instance: Instance) -> Profile | None:
-        if self._profile is None or self._arguments.beta is None:
-            return self._profile
-        return self._profile.with_beta(self._arguments.beta, instance.legal[1] - instance.legal[0])
+        from coverslip import pipeline
+
+        return None if self._profile is None else pipeline.settle_step(self._profile, self._arguments.beta, instance)
 
     def _restore(self, source: Source, instance: Instance, found: Extraction) -> str:
         from coverslip import pipeline

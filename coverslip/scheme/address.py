@@ -1,9 +1,10 @@
 """Which modules of the QR symbol a block carries: by its position, never by its place in a list.
 
-The modules are taken in the order in which the symbol's codewords fill it, and cut into slots of K (one for each carrying coefficient):
-a slot of 16 is two codewords, so that a slot that no block carries spoils two and no more. The patterns that are known come last. Block (row, column) belongs to
-slot ``(a row + b column) mod L`` for L slots, with a and b coprime to L. A block that one side uses and the other does not costs one
-vote and shifts nothing; rows and columns cut away move every block by the same number of slots.
+The modules are taken in the order in which the symbol's codewords fill it, and cut into slots of K (one for each carrying
+coefficient): a slot of 16 is two codewords, so that a slot that no block carries spoils two and no more. The patterns that are known
+come last. Block (row, column) belongs to slot ``(a row + b column) mod L`` for L slots, with a and b coprime to L. A block that one
+side uses and the other does not costs one vote and shifts nothing; rows and columns cut away move every block by the same number of
+slots.
 """
 
 from __future__ import annotations

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from coverslip.errors import RecordTooLargeError
 from coverslip.scheme.dct import COEFFICIENTS, SIDE, forward, from_blocks, inverse, to_blocks
 from coverslip.scheme.profiles import Profile
+from coverslip.symbol import VERSIONS, function_modules, side_of
+
+_LEAST_AGREEMENT = 0.8
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,21 @@ def embed_paper(
     carriers = np.zeros(rows * cols, dtype=bool)
     carriers[index] = True
     return PaperEmbedded(exact, stego, carriers.reshape(rows, cols))
+
+
+def find_side(stego: NDArray[np.int32], mask: NDArray[np.uint8], profile: Profile) -> int | None:
+    """Modules along the side of the symbol in a stego plane: the version whose known patterns most modules agree with; None below 80 %.
+
+    The paper takes the size as known; nothing in the image tells it.
+    """
+    best, agreement = None, _LEAST_AGREEMENT
+    for version in VERSIONS:
+        known = function_modules(version)
+        read = extract_paper(stego, mask, side_of(version), profile)
+        share = float(np.mean(read[known != 0] == (known[known != 0] > 0)))
+        if share > agreement:
+            best, agreement = side_of(version), share
+    return best
 
 
 def extract_normalised(

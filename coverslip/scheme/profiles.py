@@ -79,6 +79,9 @@ class Profile:
 FAINT = Profile("faint", Scheme.KEYED, 4.0, ALL_SIXTEEN, 1)
 DEFAULT = Profile("default", Scheme.KEYED, 8.0, ALL_SIXTEEN, 3)
 ROBUST = Profile("robust", Scheme.KEYED, 64.0, LOW_FOUR, EVERY_CARRIER)
-PAPER = Profile("paper", Scheme.PAPER, 4 * 65535 / 1000.0, ALL_SIXTEEN, 1, alpha=0.02)
+PAPER_BETA = 1000.0
+"""The beta of the paper's Table 3; its step follows from the image's own range, by which the paper normalises."""
+
+PAPER = Profile("paper", Scheme.PAPER, 4 * 4095 / PAPER_BETA, ALL_SIXTEEN, 1, alpha=0.02, margin=0)
 
 PROFILES: dict[str, Profile] = {p.name: p for p in (FAINT, DEFAULT, ROBUST, PAPER)}

@@ -1,4 +1,5 @@
 import stat
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -87,7 +88,7 @@ BAD = {
 
 def bad_folder(folder, cover):
     for name in BAD:
-        (folder / name).write_bytes(open(get_testdata_file(name, download=False), "rb").read())
+        (folder / name).write_bytes(Path(get_testdata_file(name, download=False)).read_bytes())
     (folder / "truncated.dcm").write_bytes(cover.read_bytes()[:20000])
     (folder / "text.dcm").write_text("no DICOM at all")
     (folder / "sub").mkdir()

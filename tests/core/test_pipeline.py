@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydicom import dcmread
@@ -14,6 +16,7 @@ from coverslip.errors import (
     AlreadyCarriesError,
     DamagedMessageError,
     DoesNotComeBackError,
+    EngineError,
     NoBodyError,
     NoCarriersError,
     NoMessageError,
@@ -144,8 +147,6 @@ def test_an_image_without_a_record_has_no_message(cover):
 
 
 def with_planes(instance, planes):
-    from dataclasses import replace
-
     return replace(instance, planes=planes)
 
 
@@ -190,6 +191,22 @@ def test_a_record_that_no_symbol_holds_is_refused(cover, monkeypatch):
     monkeypatch.setattr(records, "encode", lambda _: bytes(symbols.MAX_FRAME_BYTES))
     with pytest.raises(RecordTooLargeError, match=str(symbols.MAX_FRAME_BYTES)):
         embed(cover)
+
+
+def test_the_papers_scheme_comes_back_where_mask_and_range_hold_still(cover, tmp_path):
+    # Not at the paper's numbers. One pixel of the body is darker than any carrier can get: without it, embedding moves the image's own
+    # minimum, by which the paper normalises, and every DC coefficient is read wrongly.
+    instance = read_instance(cover)
+    planes = instance.planes.copy()
+    planes[0, 256, 256] = instance.legal[0]
+    fixed = outline(planes[0])
+    engine = ReferenceEngine(lambda _: fixed)
+    options = pipeline.EmbedOptions(replace(PAPER, alpha=0.25), beta=600)
+    pipeline.embed(with_planes(instance, planes), IDENTITY.recipient, engine, options).write(tmp_path / "stego.dcm")
+    stego = read_instance(tmp_path / "stego.dcm")
+    assert len(pipeline.extract(stego, IDENTITY, engine).record) > 20
+    with pytest.raises(EngineError, match="--no-model"):
+        pipeline.extract(stego, IDENTITY)
 
 
 def test_the_papers_scheme_is_refused_because_it_does_not_come_back(cover):
