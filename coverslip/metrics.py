@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ PAPER_PEAK = 255.0
 SIXTEEN_BIT_PEAK = 65535.0
 
 
-def mse(cover: NDArray[np.generic], stego: NDArray[np.generic]) -> float:
+def mse(cover: NDArray[Any], stego: NDArray[Any]) -> float:
     """Mean squared error, grey levels squared (Eq. 11)."""
     difference = stego.astype(np.float64) - cover.astype(np.float64)
     return float(np.mean(difference * difference))
@@ -43,7 +44,7 @@ class Psnr:
     paper: float
 
 
-def psnr_three(cover: NDArray[np.generic], stego: NDArray[np.generic], legal: tuple[int, int]) -> Psnr:
+def psnr_three(cover: NDArray[Any], stego: NDArray[Any], legal: tuple[int, int]) -> Psnr:
     """PSNR of a stego image in the three conventions.
 
     Parameters
@@ -61,7 +62,7 @@ def psnr_three(cover: NDArray[np.generic], stego: NDArray[np.generic], legal: tu
     )
 
 
-def ncc(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
+def ncc(first: NDArray[Any], second: NDArray[Any]) -> float:
     """Normalised correlation coefficient (Eq. 13), -1 to 1; 1 for two equal constant images, 0 where only one is constant."""
     a = first.astype(np.float64) - float(np.mean(first))
     b = second.astype(np.float64) - float(np.mean(second))
@@ -71,19 +72,19 @@ def ncc(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
     return float((a * b).sum()) / length
 
 
-def iou(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
+def iou(first: NDArray[Any], second: NDArray[Any]) -> float:
     """Intersection over union of two masks (Eq. 10), 0 to 1; 1 for two empty ones."""
     a, b = first > 0, second > 0
     union = int((a | b).sum())
     return float((a & b).sum()) / union if union else 1.0
 
 
-def capacity(mask: NDArray[np.generic]) -> float:
+def capacity(mask: NDArray[Any]) -> float:
     """Share of the image that is not body, as the paper's Table 5 counts capacity (one coefficient a pixel)."""
     return float(np.mean(mask == 0))
 
 
-def payload(carriers: NDArray[np.generic], coefficients: int, pixels: int) -> float:
+def payload(carriers: NDArray[Any], coefficients: int, pixels: int) -> float:
     """Coefficients that carry a bit per pixel of the image, as the paper's Table 5 counts payload."""
     return float(np.count_nonzero(carriers)) * coefficients / pixels
 

@@ -26,7 +26,7 @@ def grey(plane: NDArray[np.int32]) -> NDArray[np.uint8]:
     """A plane [H, W] as grey bytes: the 1st to 99.5th percentile over black to white, brightened by a square root."""
     low, high = np.percentile(plane, (1, 99.5))
     scaled = np.clip((plane - low) / max(high - low, 1.0), 0, 1)
-    return (255 * np.sqrt(scaled)).astype(np.uint8)
+    return np.asarray(255 * np.sqrt(scaled), dtype=np.uint8)
 
 
 def _tinted(plane: NDArray[np.int32], where: NDArray[np.bool_], colour: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -36,7 +36,7 @@ def module_order(side: int) -> NDArray[np.int64]:
     """
     known = (function_modules(version_of(side)) != 0).reshape(-1)
     placed = placement(side)
-    order = np.concatenate([placed[~known[placed]], np.flatnonzero(known)])
+    order: NDArray[np.int64] = np.concatenate([placed[~known[placed]], np.flatnonzero(known)])
     order.setflags(write=False)
     return order
 

@@ -59,7 +59,7 @@ def clear_blocks(
     wrong = (dilate(mask, margin) > 0) | (pixels == padding) | (pixels < lo) | (pixels > hi)
     rows, cols = pixels.shape[0] // SIDE, pixels.shape[1] // SIDE
     cut = wrong[: rows * SIDE, : cols * SIDE].reshape(rows, SIDE, cols, SIDE)
-    return ~cut.any(axis=(1, 3))
+    return np.asarray(~cut.any(axis=(1, 3)))
 
 
 def gate_threshold(blocks: NDArray[np.int32], clear: NDArray[np.bool_]) -> int:
@@ -80,4 +80,4 @@ def allowed_blocks(
     """Blocks that may carry: `clear_blocks` that also pass the gate; bool [H // 4, W // 4]."""
     clear = clear_blocks(pixels, mask, legal, padding, margin)
     blocks = to_blocks(pixels)
-    return clear & (blocks.max(axis=-1) <= gate_threshold(blocks, clear))
+    return np.asarray(clear & (blocks.max(axis=-1) <= gate_threshold(blocks, clear)))

@@ -6,8 +6,13 @@ Flattened row by row this is ``C = BASIS @ X``; BASIS is orthonormal, so its tra
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+"""Whatever the pixels are: blocks are cut and laid back as they are."""
 
 SIDE = 4
 """Pixels along a block's side."""
@@ -28,7 +33,7 @@ BASIS: NDArray[np.float64] = _basis()
 """float64 [16, 16]: row = coefficient, column = pixel of the block, both row-major."""
 
 
-def to_blocks(plane: NDArray[np.generic]) -> NDArray[np.generic]:
+def to_blocks(plane: NDArray[Scalar]) -> NDArray[Scalar]:
     """Cut a plane into its full 4 x 4 blocks.
 
     Parameters
@@ -46,7 +51,7 @@ def to_blocks(plane: NDArray[np.generic]) -> NDArray[np.generic]:
     return cut.transpose(0, 2, 1, 3).reshape(rows, cols, COEFFICIENTS)
 
 
-def from_blocks(blocks: NDArray[np.generic]) -> NDArray[np.generic]:
+def from_blocks(blocks: NDArray[Scalar]) -> NDArray[Scalar]:
     """Lay blocks [Hb, Wb, 16] back into a plane [4 Hb, 4 Wb]."""
     rows, cols = blocks.shape[:2]
     return (
@@ -56,7 +61,7 @@ def from_blocks(blocks: NDArray[np.generic]) -> NDArray[np.generic]:
     )
 
 
-def forward(blocks: NDArray[np.generic]) -> NDArray[np.float64]:
+def forward(blocks: NDArray[Any]) -> NDArray[np.float64]:
     """DCT of blocks [..., 16] in grey levels; coefficients float64 [..., 16] in grey levels."""
     result: NDArray[np.float64] = blocks.astype(np.float64) @ BASIS.T
     return result

@@ -44,7 +44,7 @@ class Offset:
 
 
 def _turned(phases: NDArray[np.uint8], coefficients: list[int]) -> NDArray[np.complex64]:
-    circle = np.exp(4j * np.pi * np.arange(PHASES) / PHASES).astype(np.complex64)
+    circle: NDArray[np.complex64] = np.exp(4j * np.pi * np.arange(PHASES) / PHASES).astype(np.complex64)
     return circle[np.moveaxis(phases[..., coefficients], -1, 0)]
 
 

@@ -40,7 +40,8 @@ class PaperEmbedded:
 def normalise(plane: NDArray[np.int32], low: int, high: int) -> NDArray[np.float64]:
     """(plane - low) / (high - low), Eq. 2; zero for a constant plane."""
     span = max(high - low, 1)
-    return (plane.astype(np.float64) - low) / span
+    normal: NDArray[np.float64] = (plane.astype(np.float64) - low) / span
+    return normal
 
 
 def insignificant(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -51,12 +51,14 @@ def measure(blocks: NDArray[np.int32], step: float) -> NDArray[np.float64]:
     offset = blocks[..., :1].astype(np.float64)
     scaled = (blocks - offset) @ BASIS.T / step
     scaled[..., 0] += SIDE * offset[..., 0] / step
-    return scaled - np.floor(scaled)
+    phases: NDArray[np.float64] = scaled - np.floor(scaled)
+    return phases
 
 
 def to_bytes(phases: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Phases in [0, 1) as bytes in 1/256, rounded to nearest, 1 wrapping to 0."""
-    return (np.rint(phases * PHASES).astype(np.int64) % PHASES).astype(np.uint8)
+    counted: NDArray[np.uint8] = (np.rint(phases * PHASES).astype(np.int64) % PHASES).astype(np.uint8)
+    return counted
 
 
 def move(
