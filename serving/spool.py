@@ -1,0 +1,114 @@
+"""Instances on their way through: files that only this process reads, gone as soon as they are answered."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom import dcmread
+
+from coverslip.serving.errors import BadRequestError, SpoolFullError, TooLargeError
+from coverslip.serving.limits import MIB
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_BYTES_PER_PIXEL = 24
+"""Planes, stego planes, mask and phases of an instance under work, measured as peak over rows x columns x frames."""
+_COPIES = 4
+"""Copies of the file's own bytes: as read, parsed, to be written, as sent."""
+_HEADER_TAGS = ("Rows", "Columns", "NumberOfFrames")
+
+
+@contextmanager
+def spooling() -> Iterator[None]:
+    """Tell a full folder apart from other trouble.
+
+    Raises
+    ------
+    SpoolFullError
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise SpoolFullError("the server has no room left for instances under way: try again in a moment") from None
+
+
+class Spool:
+    """Makes folders, mode 0700, each for one instance.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where; the system's folder for temporary files where absent.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def place(self) -> Iterator[Path]:
+        """A folder that is gone afterwards, with everything in it."""
+        with spooling(), tempfile.TemporaryDirectory(prefix="coverslip-", dir=self._folder) as made:
+            yield Path(made)
+
+
+class Incoming:
+    """An instance that arrives in chunks.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        Open for writing.
+    largest : int
+        Bytes that it may have.
+    """
+
+    def __init__(self, file: BinaryIO, largest: int) -> None:
+        self._file = file
+        self._largest = largest
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Take a chunk; one too many is counted and not kept."""
+        self.size += len(chunk)
+        if self.size > self._largest:
+            return
+        self._digest.update(chunk)
+        with spooling():
+            self._file.write(chunk)
+
+    def finish(self, sha256: bytes) -> None:
+        """It is complete.
+
+        Raises
+        ------
+        TooLargeError, BadRequestError
+        """
+        if self.size > self._largest:
+            raise TooLargeError(
+                f"the instance has {self.size // MIB} MiB where this server takes {self._largest // MIB} MiB: split it, or ask the "
+                "operator for more"
+            )
+        if sha256 and sha256 != self._digest.digest():
+            raise BadRequestError("the instance's bytes do not have the SHA-256 that was sent with them: send it again")
+        with spooling():
+            self._file.flush()
+
+
+def memory_for(path: Path) -> int:
+    """Bytes that work on an instance needs, estimated from what its header says; a few bytes may say a thousand frames."""
+    size = path.stat().st_size
+    try:
+        header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_HEADER_TAGS))
+        rows, columns, frames = (int(header.get(tag) or 1) for tag in _HEADER_TAGS)
+    except Exception:
+        # Whatever it is, it is no image, and whoever reads it says so properly.
+        rows = columns = frames = 1
+    return _COPIES * size + _BYTES_PER_PIXEL * max(rows * columns * frames, 1)
