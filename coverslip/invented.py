@@ -7,8 +7,6 @@ from datetime import date, datetime, timedelta
 
 from pydicom.dataset import Dataset
 
-from coverslip.dicom import quiet as quiet
-
 _SURNAMES = ("Invented", "Madeup", "Fictive", "Imagined", "Nobody")
 _NAMES = ("Patient", "Person", "Someone", "Anyone")
 _HOSPITALS = ("Nowhere General Hospital", "Clinic of No Place", "Imaginary University Hospital", "St. Nobody Infirmary")

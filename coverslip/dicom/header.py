@@ -15,8 +15,8 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
+from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
-from coverslip.dicom import quiet as quiet
 from coverslip.dicom.profile import apply_profile
 from coverslip.dicom.raw import is_sequence, leaf, put_level
 from coverslip.errors import BurnedInAnnotationError
@@ -32,6 +32,8 @@ _METHOD = "Coverslip"
 _DERIVATION = "Record of the removed identity embedded in background pixels"
 _CODE = ("113100", "DCM", "Basic Application Confidentiality Profile")
 _PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+_TRAILING_PADDING = 0xFFFCFFFC
+"""Its value means nothing (PS3.10 section 7.2), so that it is not worth the room."""
 _ADDED = ("PatientIdentityRemoved", "DerivationDescription", "LongitudinalTemporalInformationModified")
 
 
@@ -150,7 +152,7 @@ def _several(ds: Dataset, keyword: str) -> list[Any]:
 
 def _undo(ds: Dataset) -> None:
     """Take back all that can be taken back without a record; exact for most headers, and the record holds the rest."""
-    for tag in [tag for tag in ds.keys() if tag.group == _GROUP]:
+    for tag in [tag for tag in ds.keys() if tag.group == _GROUP]:  # noqa: SIM118 - a data set iterates over elements
         del ds[tag]
     for keyword in _ADDED:
         if keyword in ds:
@@ -198,7 +200,7 @@ class _Difference:
         assert isinstance(element.value, bytes)
         if tag in undone and not is_sequence(undone, tag) and leaf(undone, tag) == element:
             return
-        if tag.is_private or len(element.value) > self._limit:
+        if tag.is_private or tag == _TRAILING_PADDING or len(element.value) > self._limit:
             self.dropped.append(Dropped(f"{path}{tag}", len(element.value)))
         else:
             elements.append(element)
@@ -223,7 +225,8 @@ class _Difference:
 
 def _size(ds: Dataset) -> int:
     return sum(
-        sum(_size(item) for item in ds[tag].value) if is_sequence(ds, tag) else len(leaf(ds, tag).value) for tag in ds.keys()
+        sum(_size(item) for item in ds[tag].value) if is_sequence(ds, tag) else len(leaf(ds, tag).value)
+        for tag in ds.keys()  # noqa: SIM118 - a data set iterates over elements
     )
 
 
@@ -291,9 +294,8 @@ def deidentify(
 
 def _with_character_set(ds: Dataset, level: Level) -> Level:
     """Add the character set where the text needs it, so that a record can be read without its file."""
-    if 0x00080005 not in ds or all(e.value.isascii() for e in level.leaves() if isinstance(e.value, bytes)):
-        return level
-    if any(e.tag == 0x00080005 for e in level.elements):
+    texts = (e.value for e in level.leaves() if isinstance(e.value, bytes) and e.vr in CUSTOMIZABLE_CHARSET_VR)
+    if 0x00080005 not in ds or all(map(bytes.isascii, texts)) or any(e.tag == 0x00080005 for e in level.elements):
         return level
     elements = sorted((*level.elements, leaf(ds, 0x00080005)), key=lambda element: element.tag)
     return Level(tuple(elements), level.gone, level.inside)

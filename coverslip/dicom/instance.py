@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import get_encoder
+from pydicom.pixels.encoders.base import get_encoder
 from pydicom.pixels.utils import get_j2k_parameters
 from pydicom.uid import (
     UID,
@@ -29,7 +30,6 @@ from pydicom.uid import (
 )
 
 from coverslip.dicom import planes as pixels
-from coverslip.dicom import quiet as quiet
 from coverslip.dicom.files import check_target, write_dataset
 from coverslip.errors import (
     DoesNotComeBackError,
@@ -99,23 +99,25 @@ def _parse(path: Path) -> FileDataset:
         "the file is no DICOM; a DICOM image (PS3.10) was expected: leave it out, or check that it was copied whole"
     )
     try:
-        try:
-            ds = dcmread(path)
-        except InvalidDicomError:
-            ds = dcmread(path, force=True)
-            if not _looks_like_dicom(ds):
-                raise not_dicom from None
+        file = path.open("rb")
     except OSError as error:
         raise UnreadableFileError(
             f"the file cannot be read ({type(error).__name__}); check that it is there and that you may read it"
         ) from None
-    except EOFError:
-        raise TruncatedFileError(_CUT) from None
-    except NotAnImageError:
-        raise
-    except Exception:
-        # A parser fed arbitrary bytes fails in arbitrary ways; what it says may quote them.
-        raise not_dicom from None
+    with file:
+        try:
+            try:
+                return dcmread(file)
+            except InvalidDicomError:
+                file.seek(0)
+                ds = dcmread(file, force=True)
+        except (OSError, EOFError):
+            raise TruncatedFileError(_CUT) from None
+        except Exception:
+            # A parser fed arbitrary bytes fails in arbitrary ways; what it says may quote them.
+            raise not_dicom from None
+    if not _looks_like_dicom(ds):
+        raise not_dicom
     return ds
 
 
@@ -127,10 +129,10 @@ def _ends_early(ds: FileDataset, path: Path) -> bool:
     if not len(ds):
         return True
     last = ds.get_item(max(ds.keys()))
-    if not isinstance(last, RawDataElement) or last.value is None:
+    if not isinstance(last, RawDataElement):
         return False
     if ds.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        return len(last.value) != last.length
+        return len(last.value or b"") != last.length
     return last.value_tell + last.length != path.stat().st_size
 
 
@@ -144,7 +146,7 @@ def _check_complete(ds: FileDataset, path: Path) -> None:
 
 def _complete_meta(ds: FileDataset, notes: list[str]) -> str:
     """Say which transfer syntax the data set has, where the file does not."""
-    if not hasattr(ds, "file_meta") or ds.file_meta is None:
+    if getattr(ds, "file_meta", None) is None:
         ds.file_meta = FileMetaDataset()
     if "TransferSyntaxUID" not in ds.file_meta:
         implicit, little = ds.original_encoding
@@ -219,7 +221,7 @@ def _native_data(instance: Instance, planes: NDArray[np.int32]) -> bytes:
     """The pixel data with new values in it: bits outside Bits Stored, and bytes after the last frame, as they were."""
     layout = instance.layout
     data = bytearray(instance.dataset.PixelData)
-    dtype = np.dtype(np.uint8) if layout.allocated == 8 else np.dtype(">u2" if layout.big_endian else "<u2")
+    dtype = pixels.word_type(layout)
     count = layout.rows * layout.cols
     if layout.swapped:
         whole = np.frombuffer(data, dtype=np.uint8, count=len(data) // 2 * 2).reshape(-1, 2)
@@ -240,7 +242,7 @@ def _encode_frames(instance: Instance, planes: NDArray[np.int32]) -> list[bytes]
     layout, syntax = instance.layout, instance.transfer_syntax
     encoder = get_encoder(UID(syntax))
     rle = syntax == RLELossless
-    options = {
+    options: dict[str, Any] = {
         "rows": layout.rows,
         "columns": layout.cols,
         "samples_per_pixel": 1,

@@ -7,13 +7,15 @@ C.7.5.1.1.2 (Pixel Padding Value).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
+    UID,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
     JPEG2000Lossless,
@@ -23,7 +25,6 @@ from pydicom.uid import (
     RLELossless,
     UncompressedTransferSyntaxes,
 )
-from pydicom.uid import UID as TransferSyntax
 
 from coverslip.errors import (
     BinaryPixelsError,
@@ -36,6 +37,9 @@ from coverslip.errors import (
     TruncatedFileError,
     UnsupportedPixelsError,
 )
+
+Words = NDArray[np.unsignedinteger[Any]]
+"""uint8 or uint16, in any byte order."""
 
 NATIVE = frozenset(str(uid) for uid in UncompressedTransferSyntaxes)
 LOSSLESS = frozenset(
@@ -164,7 +168,7 @@ def layout_of(ds: Dataset, transfer_syntax: str) -> Layout:
     frames, rows, cols = _number(ds, "NumberOfFrames", 1) or 1, _number(ds, "Rows"), _number(ds, "Columns")
     if min(frames, rows, cols) < 1:
         raise NotAnImageError("the header says that the image has no pixels; an image was expected: export it again")
-    big = TransferSyntax(transfer_syntax) == "1.2.840.10008.1.2.2"
+    big = UID(transfer_syntax) == "1.2.840.10008.1.2.2"
     return Layout(
         frames=frames,
         rows=rows,
@@ -187,8 +191,9 @@ def check_syntax(transfer_syntax: str) -> None:
     """
     if transfer_syntax in NATIVE or transfer_syntax in LOSSLESS:
         return
-    name = TransferSyntax(transfer_syntax).name
-    if transfer_syntax.startswith("1.2.840.10008.1.2.4.") or transfer_syntax.startswith("1.2.840.10008.1.2.8.2"):
+    name = UID(transfer_syntax).name
+    # JPEG, JPEG-LS, JPEG 2000, MPEG and their like: what is not in the list above loses, or may.
+    if transfer_syntax.startswith("1.2.840.10008.1.2.4."):
         raise LossySourceError(
             f"the pixels are in a lossy transfer syntax ({name}); a lossless one was expected, since writing them again would "
             "change them: embed into the original, or decompress it first if it is all there is"
@@ -199,7 +204,7 @@ def check_syntax(transfer_syntax: str) -> None:
     )
 
 
-def values_of(words: NDArray[np.unsignedinteger], layout: Layout) -> NDArray[np.int32]:
+def values_of(words: Words, layout: Layout) -> NDArray[np.int32]:
     """The values that words hold: bits outside Bits Stored ignored, sign extended.
 
     Parameters
@@ -230,8 +235,8 @@ def _settle(values: NDArray[np.int32], layout: Layout) -> NDArray[np.int32]:
 
 
 def words_of(
-    values: NDArray[np.int32], layout: Layout, before: NDArray[np.unsignedinteger] | None = None
-) -> NDArray[np.unsignedinteger]:
+    values: NDArray[np.int32], layout: Layout, before: Words | None = None
+) -> Words:
     """Words that hold values, the inverse of `values_of`.
 
     Bits outside Bits Stored stay what they were, except where they are the extension of the sign and must follow it.
@@ -263,7 +268,12 @@ def words_of(
     return ((old & ~field) | (extended & field)).astype(dtype)
 
 
-def native_words(data: bytes, layout: Layout, frame: int) -> NDArray[np.unsignedinteger]:
+def word_type(layout: Layout) -> np.dtype[np.unsignedinteger[Any]]:
+    """The type of a native word: uint8, or uint16 in the layout's byte order."""
+    return np.dtype("u1" if layout.allocated == 8 else ">u2" if layout.big_endian else "<u2")
+
+
+def native_words(data: bytes, layout: Layout, frame: int) -> Words:
     """One frame's words as a view on native pixel data, [rows, cols].
 
     Raises
@@ -281,13 +291,13 @@ def native_words(data: bytes, layout: Layout, frame: int) -> NDArray[np.unsigned
         # Bytes are swapped in pairs across the whole element, so that a frame of odd length starts in the middle of a pair.
         pairs = np.frombuffer(data, dtype=np.uint8, count=len(data) // 2 * 2).reshape(-1, 2)[:, ::-1].reshape(-1)
         return pairs[frame * count : (frame + 1) * count].reshape(layout.rows, layout.cols)
-    dtype = np.dtype(np.uint8) if layout.allocated == 8 else np.dtype(">u2" if layout.big_endian else "<u2")
+    dtype = word_type(layout)
     return np.frombuffer(data, dtype=dtype, count=count, offset=frame * layout.frame_bytes).reshape(layout.rows, layout.cols)
 
 
-def rle_words(ds: Dataset, layout: Layout) -> Iterator[NDArray[np.unsignedinteger]]:
+def rle_words(ds: Dataset, layout: Layout) -> Iterator[Words]:
     """Each frame's words of RLE pixel data, bits outside Bits Stored included."""
-    dtype = np.dtype(np.uint8) if layout.allocated == 8 else np.dtype("<u2")
+    dtype = word_type(replace(layout, big_endian=False))
     for frame, _ in get_decoder(RLELossless).iter_buffer(ds):
         yield np.frombuffer(frame, dtype=dtype, count=layout.rows * layout.cols).reshape(layout.rows, layout.cols)
 
@@ -323,7 +333,7 @@ def iter_planes(ds: Dataset, layout: Layout, transfer_syntax: str) -> Iterator[N
         return
     if not get_decoder(transfer_syntax).is_available:
         raise DecoderMissingError(
-            f"no decoder for {TransferSyntax(transfer_syntax).name} is installed; pylibjpeg with its plugins was expected: "
+            f"no decoder for {UID(transfer_syntax).name} is installed; pylibjpeg with its plugins was expected: "
             "install 'coverslip' again with its dependencies"
         )
     found = 0

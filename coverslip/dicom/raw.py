@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import cast
 
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import correct_ambiguous_vr_element, write_data_element
 from pydicom.sequence import Sequence
@@ -20,7 +20,7 @@ _SWAPPED = {"AT": 2, "OW": 2, "SS": 2, "US": 2, "FL": 4, "OF": 4, "OL": 4, "SL":
 
 def is_sequence(ds: Dataset, tag: int) -> bool:
     """Whether an attribute holds items."""
-    vr = ds.get_item(tag).VR
+    vr = cast("str | None", ds.get_item(tag).VR)
     if vr is None and dictionary_has_tag(tag):
         vr = dictionary_VR(tag)
     # Unknown VRs hide sequences; pydicom tells by parsing them.
@@ -54,14 +54,14 @@ def leaf(ds: Dataset, tag: int) -> Element:
 
     Raw bytes where the data set still has them, else as pydicom writes the value.
     """
-    found = ds.get_item(tag)
+    found = cast("DataElement | RawDataElement", ds.get_item(tag))
     vr = _vr_of(ds, found)
     if isinstance(found, RawDataElement):
         value = found.value or b""
         return Element(int(found.tag), vr, value if found.is_little_endian else _turned(value, vr))
     file = DicomBytesIO()
     file.is_little_endian, file.is_implicit_VR = True, True
-    element = DataElement(found.tag, vr, found.value) if found.VR != vr else found
+    element = DataElement(found.tag, vr, found.value) if vr != found.VR else found
     write_data_element(file, element, cast("list[str]", ds._character_set))
     return Element(int(found.tag), vr, file.getvalue()[8:])
 
