@@ -66,29 +66,31 @@ def from_blocks(blocks: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     return tf.pad(inner, tf.stack([tf.zeros_like(after), after * np.array([0, 1, 1], np.int32)], axis=1))
 
 
-def apply(matrix: NDArray[np.float64], blocks: tf.Tensor) -> tf.Tensor:
-    """Multiply every block by a constant matrix.
+def apply(matrix: NDArray[np.float64], blocks: tf.Tensor, bias: NDArray[np.float64] | float = 0.0) -> tf.Tensor:
+    """Multiply every block by a constant matrix and add a constant, in one operation of either runtime.
 
     Parameters
     ----------
     matrix : float64 [M, N]
         Rounded to float32.
     blocks : float32 [B, Hb, Wb, N]
+    bias : float64 [M] or float
 
     Returns
     -------
     float32 [B, Hb, Wb, M]
-        ``matrix @ block``.
+        ``matrix @ block + bias``.
     """
     kernel = np.ascontiguousarray(matrix.T, dtype=np.float32)[None, None]
-    return tf.nn.conv2d(blocks, kernel, 1, "VALID")
+    added = np.broadcast_to(np.float32(bias), len(matrix))
+    return tf.nn.bias_add(tf.nn.conv2d(blocks, kernel, 1, "VALID"), added)
 
 
-def forward(blocks: tf.Tensor) -> tf.Tensor:
-    """DCT of blocks, float32 [B, Hb, Wb, 16] both."""
-    return apply(basis(), blocks)
+def forward(blocks: tf.Tensor, shift: float = 0.0) -> tf.Tensor:
+    """DCT of blocks less ``shift`` in every pixel, float32 [B, Hb, Wb, 16] both."""
+    return apply(basis(), blocks, basis().sum(axis=1) * -shift)
 
 
-def inverse(coefficients: tf.Tensor) -> tf.Tensor:
-    """Inverse DCT of coefficients, float32 [B, Hb, Wb, 16] both."""
-    return apply(basis().T, coefficients)
+def inverse(coefficients: tf.Tensor, shift: float = 0.0) -> tf.Tensor:
+    """Inverse DCT of coefficients less ``shift`` in every pixel, float32 [B, Hb, Wb, 16] both."""
+    return apply(basis().T, coefficients, -shift)

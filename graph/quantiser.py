@@ -128,13 +128,13 @@ def move(blocks: tf.Tensor, phases: tf.Tensor, coefficients: tf.Tensor, step: tf
     carries = coefficients[:, tf.newaxis, tf.newaxis, :]
     wide = per_image(step)
     delta = tf.cast(phases, tf.float32) * (1 / PHASES) - measure(blocks, step)
-    delta = (delta - tf.round(delta - TIE)) * carries
-    exact = inverse(delta) * wide
-    exact += _lift(blocks + tf.round(exact - TIE), wide / SIDE, legal)
-    change = tf.round(exact - TIE)
+    delta = (delta - tf.round(delta - TIE)) * (carries * wide)
+    shifted = inverse(delta, TIE)
+    shifted += _lift(blocks + tf.round(shifted), wide / SIDE, legal)
+    change = tf.round(shifted)
     # What rounding moved is all that stands between a coefficient and its phase: measured alone, it is small and so precise.
-    off = forward(change - exact) / wide
-    off = tf.abs(off - tf.round(off)) * carries
+    off = forward(change - shifted, TIE) * (carries / wide)
+    off = tf.abs(off - tf.round(off))
     usable = _in_range(blocks + change, legal) & (tf.reduce_max(off, axis=3) <= TOLERANCE)
     return Moved(change, tf.reduce_sum(change * change, axis=3), usable)
 
