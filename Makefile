@@ -52,7 +52,7 @@ lint: $(VENV)/.ready
 
 # mypy wants the packages where their names say; the source folders are linked into that shape.
 types: $(VENV)/.ready
-	@mkdir -p build/typed/coverslip
+	@rm -rf build/typed && mkdir -p build/typed/coverslip
 	@ln -sfn $(CURDIR)/coverslip/* build/typed/coverslip/
 	@for part in edge graph serving training; do ln -sfn $(CURDIR)/$$part build/typed/coverslip/$$part; done
 	cd build/typed && MYPYPATH=. $(CURDIR)/$(VENV)/bin/python -m mypy --config-file $(CURDIR)/pyproject.toml -p coverslip

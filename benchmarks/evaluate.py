@@ -18,19 +18,21 @@ from pathlib import Path
 
 import numpy as np
 from coverslip.edge.engine import LiteRtEngine
-from coverslip.invented import write_invented_patient
 from PIL import Image
 from pydicom import dcmread
 from rich.progress import track
 
 from coverslip import metrics, pipeline
 from coverslip import record as records
+from coverslip import symbol as symbols
 from coverslip.dicom import header
-from coverslip.dicom.instance import read_instance
+from coverslip.dicom.instance import Instance, read_instance
 from coverslip.engine import Engine
 from coverslip.errors import CoverslipError
+from coverslip.invented import write_invented_patient
 from coverslip.keys import Identity
 from coverslip.scheme.profiles import PROFILES, Profile
+from coverslip.seal import seal
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 PAPER_PAYLOAD = {"CT": 0.031, "MR": 0.09}
@@ -73,15 +75,14 @@ def prepared(row: dict[str, str], seed: int, folder: Path) -> Path:
 
 
 def read_back(
-    stego: Path, expected: bytes, identity: Identity, engines: dict[str, Engine | None], profile: Profile
+    stego: Path, expected: bytes, identity: Identity, engines: dict[str, Engine | None]
 ) -> list[str]:
     """Names of the readers that did not give the exact record back."""
     wrong = []
     for name, engine in engines.items():
         instance = read_instance(stego)
-        chosen = profile if instance is not None and profile.name not in PROFILES else None
         try:
-            found = pipeline.extract(instance, identity, engine, chosen)
+            found = pipeline.extract(instance, identity, engine)
         except CoverslipError as error:
             wrong.append(f"{name}: {error.code}")
             continue
@@ -97,6 +98,7 @@ def one(
     writer: Engine,
     readers: dict[str, Engine | None],
     profile: Profile,
+    paper_payload: bool,
     folder: Path,
 ) -> Outcome:
     """Embed one slice, read it back, compare with its label."""
@@ -106,6 +108,10 @@ def one(
     stego_path.unlink(missing_ok=True)
     try:
         cover = read_instance(cover_path)
+        _, record, _ = header.deidentify(cover.dataset, pipeline.uid_key(identity.recipient), allow_burned_in=False)
+        expected = records.encode(record)
+        if paper_payload:
+            profile = at_payload(profile, row["modality"], cover, expected)
         start = time.perf_counter()
         done = pipeline.embed(cover, identity.recipient, writer, pipeline.EmbedOptions(profile))
         outcome.seconds = time.perf_counter() - start
@@ -113,8 +119,7 @@ def one(
         outcome.refused = error.code
         return outcome
     done.write(stego_path)
-    _, record, _ = header.deidentify(cover.dataset, pipeline.uid_key(identity.recipient), allow_burned_in=False)
-    outcome.wrong = read_back(stego_path, records.encode(record), identity, readers, profile)
+    outcome.wrong = read_back(stego_path, expected, identity, readers)
     label = np.asarray(Image.open(DATA / row["label"])) > 0
     stego = read_instance(stego_path).planes[0]
     outcome.body_changed = int((stego != cover.planes[0])[label].sum())
@@ -128,10 +133,11 @@ def one(
     return outcome
 
 
-def at_payload(profile: Profile, modality: str, pixels: int, modules: int) -> Profile:
+def at_payload(profile: Profile, modality: str, cover: Instance, record: bytes) -> Profile:
     """The profile with as many votes as come nearest to the paper's payload."""
-    votes = PAPER_PAYLOAD[modality] * pixels / modules
-    return replace(profile, name=f"{profile.name} at the paper's payload", votes=max(round(votes), 1))
+    side = len(symbols.draw(seal(record, Identity.generate().recipient.public)))
+    votes = PAPER_PAYLOAD[modality] * cover.planes[0].size / (side * side)
+    return replace(profile, votes=max(round(votes), 1))
 
 
 def table(outcomes: list[Outcome]) -> None:
@@ -186,9 +192,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         for seed, row in enumerate(track(rows, description=arguments.profile, disable=not sys.stderr.isatty())):
             profile = PROFILES[arguments.profile]
-            if arguments.paper_payload:
-                profile = at_payload(profile, row["modality"], int(row["rows"]) * int(row["cols"]), 65 * 65)
-            outcomes.append(one(row, seed, identity, writer, engines, profile, Path(name)))
+            outcomes.append(one(row, seed, identity, writer, engines, profile, arguments.paper_payload, Path(name)))
     kept = f"profile {arguments.profile}, written by {arguments.writer}, read by {', '.join(engines)}"
     print(kept + (" at the paper's payload" if arguments.paper_payload else ""))
     table(outcomes)
