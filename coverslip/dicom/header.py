@@ -47,10 +47,13 @@ class Dropped:
         Tags and item numbers, as in ``(0040,0275)[0].(0009,1001)``.
     size : int
         Bytes.
+    private : bool
+        A private attribute, which the profile removes whatever its size.
     """
 
     path: str
     size: int
+    private: bool = False
 
     def __str__(self) -> str:
         return f"{self.path} {self.size} bytes"
@@ -184,7 +187,7 @@ class _Difference:
         elements: list[Element] = []
         inside: list[Inside] = []
         for tag in sorted(original.keys()):
-            if tag in _PIXELS or tag.element == 0:
+            if (tag in _PIXELS and not path) or tag.element == 0:
                 continue
             if is_sequence(original, tag):
                 self._sequence(original, undone, tag, path, elements, inside)
@@ -201,7 +204,7 @@ class _Difference:
         if tag in undone and not is_sequence(undone, tag) and leaf(undone, tag) == element:
             return
         if tag.is_private or tag == _TRAILING_PADDING or len(element.value) > self._limit:
-            self.dropped.append(Dropped(f"{path}{tag}", len(element.value)))
+            self.dropped.append(Dropped(f"{path}{tag}", len(element.value), bool(tag.is_private)))
         else:
             elements.append(element)
 
@@ -210,7 +213,7 @@ class _Difference:
     ) -> None:
         items = original[tag].value
         if tag.is_private:
-            self.dropped.append(Dropped(f"{path}{tag}", sum(_size(item) for item in items)))
+            self.dropped.append(Dropped(f"{path}{tag}", sum(_size(item) for item in items), private=True))
             return
         if tag in undone and is_sequence(undone, tag) and len(undone[tag].value) == len(items):
             for number, (item, left) in enumerate(zip(items, undone[tag].value, strict=True)):
@@ -219,7 +222,12 @@ class _Difference:
                     inside.append(Inside(int(tag), number, level))
             return
         # Against nothing, everything in an item is a difference.
+        known = len(self.dropped)
         levels = tuple(self.level(item, Dataset(), f"{path}{tag}[{number}].") for number, item in enumerate(items))
+        if any(not dropped.private for dropped in self.dropped[known:]):
+            # Half a sequence, such as an icon without its pixels, is worse than none.
+            self.dropped[known:] = [Dropped(f"{path}{tag}", sum(_size(item) for item in items))]
+            return
         elements.append(Element(int(tag), "SQ", levels))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,7 +128,7 @@ def _ends_early(ds: FileDataset, path: Path) -> bool:
     """Whether bytes are left after the last element, or missing from it: a file that was cut inside the header."""
     if not len(ds):
         return True
-    last = ds.get_item(max(ds.keys()))
+    last = cast("DataElement | RawDataElement", ds.get_item(max(ds.keys())))
     if not isinstance(last, RawDataElement):
         return False
     if ds.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:

@@ -4,7 +4,8 @@ The table of tags and the dummy values are dicom-anonymizer's. What it leaves ou
 
 - it acts on the top level only; items of sequences that stay are walked here;
 - its new UIDs are random; here they are a keyed function of the old, so that a series stays a series across files and machines;
-- it turns removed dates into 0001-01-01; here X means removed, and Z means empty, as the table says;
+- it turns removed and emptied dates into 0001-01-01; here X means removed and Z empty, as the table says, and the dummy for D is a
+  date that validators accept;
 - where it empties or replaces a sequence's contents it makes items without meaning; here Z leaves an empty sequence, and UIDs of
   the standard itself (SOP classes, coding schemes) stay.
 """
@@ -31,6 +32,10 @@ _REMOVE = "X"
 _EMPTY = "Z"
 _DUMMY = "D"
 _UID = "U"
+
+_NEVER_EMPTY = frozenset((0x00081110,))
+"""Referenced Study Sequence: type 3 in every image, and not allowed without items (PS3.3 section C.7.2.1)."""
+_DATES = {"DA": "19000101", "TM": "000000", "DT": "19000101000000"}
 
 # Where the table leaves a choice by the IOD's type, the choice that every IOD allows is taken.
 _CHOICE = {
@@ -106,6 +111,9 @@ def _dummy(element: DataElement, uid_key: bytes) -> bool:
                 if not _dummy(item[tag], uid_key):
                     del item[tag]
         return True
+    if element.VR in _DATES:
+        element.value = _DATES[element.VR]
+        return True
     try:
         replace_element(element)
     except NotImplementedError:
@@ -141,7 +149,9 @@ def _walk(ds: Dataset, tag: BaseTag, uid_key: bytes) -> None:
 
 def _change(ds: Dataset, tag: BaseTag, action: str, uid_key: bytes) -> None:
     element = ds[tag]
-    if action == _EMPTY:
+    if action == _EMPTY and element.VR == "SQ" and tag in _NEVER_EMPTY:
+        del ds[tag]
+    elif action == _EMPTY:
         element.value = [] if element.VR == "SQ" else None
     elif action == _UID and element.VR == "SQ":
         for item in element.value:
