@@ -2,7 +2,7 @@
 
 Importing this package keeps pydicom from saying values aloud. Its warnings quote what they complain of ("Invalid value for VR PN: ..."),
 on standard error and in the log, and what stands in a header is the identity that this package hides. So validation is turned off and
-what pydicom says is dropped; errors still come through. It is done once and for the whole process, because switching it per call is
+what pydicom says is dropped; errors are raised all the same. It is done once and for the whole process, because switching it per call is
 not safe with threads.
 """
 
@@ -14,9 +14,9 @@ import warnings
 from pydicom import config
 
 
-def _drop(record: logging.LogRecord) -> bool:
-    """Let nothing below an error through."""
-    return record.levelno >= logging.ERROR
+def _drop(_: logging.LogRecord) -> bool:
+    """Let nothing through: what matters is raised as well."""
+    return False
 
 
 config.settings.reading_validation_mode = config.IGNORE
