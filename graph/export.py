@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,16 @@ from coverslip.graph.engine import SIGNATURES, TensorFlowEngine
 from coverslip.graph.module import Coverslip, Outliner
 
 from coverslip.engine import EmbedRequest, Engine
-from coverslip.scheme.carriers import allowed_blocks
-from coverslip.scheme.dct import COEFFICIENTS, SIDE, to_blocks
-from coverslip.scheme.quantise import PHASES, embed_plane, measure, to_bytes
+from coverslip.scheme.dct import COEFFICIENTS, SIDE
+from coverslip.scheme.quantise import PHASES
+from coverslip.scheme.reference import ReferenceEngine
 
 METADATA = "coverslip.json"
 """Name of the version record in the SavedModel's assets.extra, and of the metadata entry in the .tflite."""
+
+
+WARM_UP = "tf_serving_warmup_requests"
+"""Name that TensorFlow Serving looks for in assets.extra."""
 
 
 class ExportError(Exception):
@@ -89,11 +93,28 @@ def _replace(made: Path, place: Path) -> None:
 
 
 def save(network: Outliner, folder: Path, record: dict[str, Any]) -> None:
-    """Write the SavedModel with its three signatures, and the version record into assets.extra."""
+    """Write the SavedModel with its three signatures; the version record and warm-up requests go into assets.extra."""
     module = Coverslip(network)
     tf.saved_model.save(module, str(folder), signatures={name: getattr(module, name) for name in SIGNATURES})
     extra = _folder(folder / "assets.extra")
     (extra / METADATA).write_text(json.dumps(record) + "\n")
+    with tf.io.TFRecordWriter(str(extra / WARM_UP)) as writer:
+        for request in warm_up():
+            writer.write(request.SerializeToString())
+
+
+def warm_up() -> Iterator[Any]:
+    """One ``PredictionLog`` for each signature, which TensorFlow Serving runs before it says that the model is there."""
+    from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
+
+    request = trial(128, 128, 4095, 0)
+    arrays = {"segment": ["pixels"], "embed": list(vars(request)), "extract": ["pixels", "step"]}
+    for name in SIGNATURES:
+        predict = predict_pb2.PredictRequest(
+            model_spec=model_pb2.ModelSpec(name="coverslip", signature_name=name),
+            inputs={key: tf.make_tensor_proto(getattr(request, key)) for key in arrays[name]},
+        )
+        yield prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=predict))
 
 
 def convert(saved: Path) -> bytes:
@@ -206,19 +227,16 @@ def check(engine: Engine) -> None:
     """
     for seed, (height, width, top) in enumerate([(256, 256, 4095), (130, 75, 65535), (64, 96, 255)]):
         request = trial(height, width, top, seed)
+        size = f"{height} x {width} pixels"
         embedded = engine.embed(request)
-        mask, legal = embedded.mask[0], (0, top)
-        allowed = allowed_blocks(request.pixels[0], mask, legal, -1, int(request.margin[0]))
-        step = float(request.step[0])
-        wanted, carriers = embed_plane(
-            request.pixels[0], allowed, request.phases[0], request.slots[0], request.coefficients[0], step, 3, legal
-        )
-        if (carriers != (embedded.carriers[0] > 0)).mean() > 1e-3 or np.mean(wanted != embedded.stego[0]) > 1e-3:
-            raise ExportError(f"{engine.name}: embedding {height} x {width} pixels differs from the reference")
+        reference = ReferenceEngine(lambda _, mask=embedded.mask[0]: mask)
+        wanted = reference.embed(request)
+        if np.mean(wanted.carriers != embedded.carriers) > 1e-3 or np.mean(wanted.stego != embedded.stego) > 1e-3:
+            raise ExportError(f"{engine.name}: embedding {size} differs from the reference")
         measured = engine.extract(embedded.stego, request.step)
-        expected = to_bytes(measure(to_blocks(embedded.stego[0]).astype(np.int32), step))
-        if np.abs((measured.phases[0] - expected).astype(np.int8)).max() > 1:
-            raise ExportError(f"{engine.name}: phases of {height} x {width} pixels differ from the reference")
+        expected = reference.extract(embedded.stego, request.step)
+        if np.abs((measured.phases - expected.phases).astype(np.int8)).max() > 1:
+            raise ExportError(f"{engine.name}: phases of {size} differ from the reference")
         if not np.array_equal(engine.segment(request.pixels).mask, embedded.mask):
             raise ExportError(f"{engine.name}: segment and embed outline different bodies")
 

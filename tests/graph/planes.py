@@ -6,9 +6,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from coverslip.engine import EmbedRequest
-from coverslip.scheme.carriers import allowed_blocks
 from coverslip.scheme.profiles import ALL_SIXTEEN, LOW_FOUR
-from coverslip.scheme.quantise import embed_plane
+from coverslip.scheme.reference import ReferenceEngine
 
 KINDS = ("floor", "ceiling", "noise", "dark", "columns", "chequer", "ramp", "graded", "scene")
 RANGES = ((0, 255), (0, 1023), (0, 4095), (0, 65535), (-1024, 3071), (-32768, 32767))
@@ -98,21 +97,7 @@ def requests(draw: st.DrawFn, steps: tuple[float, ...] = STEPS) -> EmbedRequest:
 
 
 def reference(wanted: EmbedRequest, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The reference's stego int32 [B, H, W] and carriers uint8 [B, Hb, Wb] around a mask."""
-    stego, carriers = [], []
-    for index, pixels in enumerate(wanted.pixels):
-        legal = (int(wanted.legal[index, 0]), int(wanted.legal[index, 1]))
-        allowed = allowed_blocks(pixels, mask[index], legal, int(wanted.padding[index]), int(wanted.margin[index]))
-        one = embed_plane(
-            pixels,
-            allowed,
-            wanted.phases[index],
-            wanted.slots[index],
-            wanted.coefficients[index],
-            float(wanted.step[index]),
-            int(wanted.votes[index]),
-            legal,
-        )
-        stego.append(one[0])
-        carriers.append(one[1].astype(np.uint8))
-    return np.stack(stego), np.stack(carriers)
+    """The reference's stego int32 [B, H, W] and carriers uint8 [B, Hb, Wb] around given masks."""
+    masks = iter(mask)
+    embedded = ReferenceEngine(lambda _: next(masks)).embed(wanted)
+    return embedded.stego, embedded.carriers

@@ -68,6 +68,19 @@ def test_both_forms_and_the_record_carry_one_version_and_the_right_hashes(releas
     assert record["savedmodel_sha256"] == export.digest(released / "coverslip" / "7")
 
 
+def test_serving_finds_a_warm_up_request_for_each_signature(released):
+    prediction_log = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    path = released / "coverslip" / "7" / "assets.extra" / "tf_serving_warmup_requests"
+    saved = tf.saved_model.load(str(released / "coverslip" / "7"))
+    seen = []
+    for item in tf.data.TFRecordDataset(str(path)):
+        request = prediction_log.PredictionLog.FromString(item.numpy()).predict_log.request
+        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+        assert "mask" in saved.signatures[request.model_spec.signature_name](**inputs)
+        seen.append(request.model_spec.signature_name)
+    assert seen == list(SIGNATURES)
+
+
 def test_a_folders_digest_sees_names_and_contents(tmp_path):
     (tmp_path / "a").write_text("x")
     first = export.digest(tmp_path)

@@ -1,0 +1,191 @@
+"""Time of each part, all contenders in turns within one run, so that a busy machine is busy for all of them.
+
+Prints the median and the least of the rounds in milliseconds, and the least as a multiple of the numpy reference's.
+The embedding without its network is the released graph's own code, built once more with the mask as an input; only here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+from coverslip.edge.engine import LiteRtEngine, load_interpreter
+from coverslip.graph import module
+from coverslip.graph.blocks import forward, to_blocks
+from coverslip.graph.engine import TensorFlowEngine
+from coverslip.graph.export import trial
+from scipy import fft
+
+from coverslip.engine import EmbedRequest
+from coverslip.errors import ModelMissingError
+from coverslip.scheme import dct
+from coverslip.scheme.dither import dither_plane
+from coverslip.scheme.phases import phase_plane
+from coverslip.scheme.profiles import ALL_SIXTEEN
+from coverslip.scheme.reference import ReferenceEngine, measure_plane
+
+Run = Callable[[], object]
+MASK = tf.TensorSpec([None, None, None], tf.uint8, name="mask")
+BURST, WARM = 10, 3
+"""Timed and untimed runs of one contender before the next one's turn."""
+
+MODULES = 77
+"""Side of the symbol: 450 sealed bytes at level L."""
+
+
+class BlockWork(tf.Module):
+    """The graph without its network."""
+
+    @tf.function(input_signature=[module.PIXELS, MASK, *module.EMBED[1:]])
+    def embed(self, pixels: tf.Tensor, mask: tf.Tensor, *others: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Embed around a given mask."""
+        stego, carriers = module.embed_planes(pixels, mask, *others)
+        return {"stego": stego, "carriers": carriers}
+
+    @tf.function(input_signature=[module.PIXELS, module.STEP])
+    def extract(self, pixels: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Measure phases."""
+        return {"phases": module.measure_planes(pixels, step)}
+
+    @tf.function(input_signature=[module.PIXELS])
+    def transform(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Block DCT of a plane."""
+        return {"coefficients": forward(to_blocks(tf.cast(pixels, tf.float32)))}
+
+
+def build(folder: Path, threads: int) -> dict[str, dict[str, Callable[..., Any]]]:
+    """`BlockWork` in both runtimes: function by signature by runtime."""
+    work = BlockWork()
+    names = ("embed", "extract", "transform")
+    tf.saved_model.save(work, str(folder / "work"), signatures={name: getattr(work, name) for name in names})
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "work"), signature_keys=list(names))
+    (folder / "work.tflite").write_bytes(converter.convert())
+    loaded = tf.saved_model.load(str(folder / "work"))
+    interpreter = load_interpreter(folder / "work.tflite", threads)
+
+    def tensorflow(name: str) -> Callable[..., Any]:
+        signature = loaded.signatures[name]
+        return lambda **inputs: {key: value.numpy() for key, value in signature(**{k: tf.constant(v) for k, v in inputs.items()}).items()}
+
+    return {
+        "LiteRT": {name: interpreter.get_signature_runner(name) for name in names},
+        "TensorFlow": {name: tensorflow(name) for name in names},
+    }
+
+
+def timed(contenders: dict[str, Run], rounds: int) -> dict[str, tuple[float, float]]:
+    """Median and least time of each in milliseconds.
+
+    They take turns in bursts: both runtimes' idle threads spin for a while, and would take the cores from whoever comes next. The
+    first runs of a burst warm up.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(-(-rounds // BURST)):
+        for name, run in contenders.items():
+            for number in range(BURST + WARM):
+                start = time.perf_counter()
+                run()
+                if number >= WARM:
+                    times[name].append((time.perf_counter() - start) * 1e3)
+    return {name: (float(np.median(values)), min(values)) for name, values in times.items()}
+
+
+def parts(size: int, work: dict[str, dict[str, Callable[..., Any]]], engines: dict[str, Any]) -> dict[str, dict[str, Run]]:
+    """Every part at one image size: contenders by part."""
+    request = trial(size, size, 4095, 1)
+    mask = (request.pixels > 1000).astype(np.uint8)
+    reference = ReferenceEngine(lambda _: mask[0])
+    blocks = dct.to_blocks(request.pixels[0])
+    square = blocks.reshape(*blocks.shape[:2], 4, 4).astype(np.float32)
+    symbol = np.random.default_rng(1).random((MODULES, MODULES)) < 0.5
+    dither = dither_plane(bytes(32), size // 4, size // 4)
+    inputs = {**vars(request), "mask": mask}
+
+    def with_plane(run: Callable[..., Any]) -> Run:
+        def both() -> object:
+            made = phase_plane(symbol, dither, ALL_SIXTEEN, 0.25)
+            return run(**{**inputs, "phases": made.phases[np.newaxis], "slots": made.slots[np.newaxis]})
+
+        return both
+
+    def each(part: str, **arguments: Any) -> dict[str, Run]:
+        return {name: lambda run=functions[part]: run(**arguments) for name, functions in work.items()}
+
+    def whole(call: Callable[[Any], object]) -> dict[str, Run]:
+        return {name: lambda engine=engine: call(engine) for name, engine in engines.items()}
+
+    table: dict[str, dict[str, Run]] = {
+        "block DCT": {
+            "numpy": lambda: blocks.astype(np.float32) @ dct.BASIS.T.astype(np.float32),
+            "scipy.fft": lambda: fft.dctn(square, axes=(2, 3), norm="ortho"),
+            **each("transform", pixels=request.pixels),
+        },
+        "phase plane": {"numpy": with_plane(lambda **made: made)},
+        "measure, no network": {
+            "numpy": lambda: measure_plane(request.pixels[0], float(request.step[0])),
+            **each("extract", pixels=request.pixels, step=request.step),
+        },
+        "embed, no network": {"numpy": lambda: reference.embed(request), **each("embed", **inputs)},
+        "embed, no network, with phase plane": {
+            "numpy": with_plane(lambda **made: reference.embed(EmbedRequest(**{name: made[name] for name in vars(request)}))),
+            **{name: with_plane(functions["embed"]) for name, functions in work.items()},
+        },
+    }
+    if engines:
+        table["segment (the network)"] = whole(lambda engine: engine.segment(request.pixels))
+        table["embed"] = whole(lambda engine: engine.embed(request))
+        table["extract"] = whole(lambda engine: engine.extract(request.pixels, request.step))
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024], help="image sides in pixels (default: 256 512 1024)")
+    parser.add_argument("--rounds", type=int, default=30, help="timed rounds of each part (default: 30)")
+    parser.add_argument("--threads", type=int, default=2, help="threads for LiteRT (default: 2)")
+    parser.add_argument("--json", action="store_true", help="machine-readable results")
+    options = parser.parse_args(arguments)
+    engines: dict[str, Any] = {"LiteRT": LiteRtEngine(threads=options.threads), "TensorFlow": TensorFlowEngine()}
+    try:
+        for engine in engines.values():
+            engine.segment(np.zeros((1, 64, 64), np.int32))
+    except ModelMissingError as error:
+        print(f"without the network: {error}", file=sys.stderr)
+        engines = {}
+    results = []
+    with tempfile.TemporaryDirectory() as made:
+        work = build(Path(made), options.threads)
+        for size in options.sizes:
+            for part, contenders in parts(size, work, engines).items():
+                times = timed(contenders, options.rounds)
+                base = times.get("numpy", next(iter(times.values())))[1]
+                results += [
+                    {"size": size, "part": part, "with": name, "median_ms": median, "least_ms": least, "ratio": least / base}
+                    for name, (median, least) in times.items()
+                ]
+    if options.json:
+        print(json.dumps({"load": os.getloadavg(), "rows": results}, indent=2))
+        return 0
+    print(
+        f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; times in ms; ratio of the least to numpy's, else to the first's"
+    )
+    print(f"{'size':>5}  {'part':36} {'with':12} {'median':>9} {'least':>9} {'ratio':>7}")
+    for row in results:
+        print(f"{row['size']:5}  {row['part']:36} {row['with']:12} {row['median_ms']:9.2f} {row['least_ms']:9.2f} {row['ratio']:7.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
