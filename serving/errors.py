@@ -78,12 +78,15 @@ class RemoteError(CoverslipError):
         Coverslip's code where the server gave one.
     request_id : str
         By which the server's log knows the call.
+    label : str
+        The caller's label of an instance in a series.
     """
 
     code = "remote"
 
-    def __init__(self, message: str, status: str, code: str = "", request_id: str = "") -> None:
+    def __init__(self, message: str, status: str, code: str = "", request_id: str = "", label: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.code = code or "remote"
         self.request_id = request_id
+        self.label = label

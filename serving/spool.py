@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from pydicom import dcmread
-
 from coverslip.serving.errors import BadRequestError, SpoolFullError, TooLargeError
 from coverslip.serving.limits import MIB
+from pydicom import dcmread
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BYTES_PER_PIXEL = 24

@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "embed": ("coverslip.cli.embed", "move the identity from the header into the background"),
     "extract": ("coverslip.cli.extract", "read the identity back with the key"),
     "inspect": ("coverslip.cli.inspect", "say what fits in an image, before anything is written"),
+    "serve": ("coverslip.cli.serve", "answer imaging systems over gRPC"),
+    "model-server": ("coverslip.cli.model_server", "stand in for TensorFlow Serving, for tests and places without containers"),
     "demo": ("coverslip.cli.demo", "the whole way on a real CT with an invented patient, with a picture"),
 }
 """Command: (module, one line of help)."""

@@ -1,0 +1,354 @@
+"""A gateway's client: the key stays here, and so does the identity if the caller likes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import grpc
+import numpy as np
+from coverslip.serving._stubs import coverslip_pb2 as pb
+from coverslip.serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
+from coverslip.serving.errors import RemoteError
+from coverslip.serving.limits import MIB
+from coverslip.serving.status import REQUEST_ID, remote_error
+from numpy.typing import NDArray
+
+from coverslip import pipeline
+from coverslip import record as records
+from coverslip.dicom import header
+from coverslip.dicom.instance import read_instance
+from coverslip.keys import Identity, Recipient
+from coverslip.seal import seal
+
+_PROFILES = {"": pb.PROFILE_UNSPECIFIED, "faint": pb.PROFILE_FAINT, "default": pb.PROFILE_DEFAULT, "robust": pb.PROFILE_ROBUST}
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A stego instance from a gateway.
+
+    Attributes
+    ----------
+    label : str
+        The caller's, in a series.
+    instance : bytes
+        The DICOM file.
+    report : coverslip.v1.EmbedReport
+    """
+
+    label: str
+    instance: bytes
+    report: Any
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A record from a gateway, opened here.
+
+    Attributes
+    ----------
+    label : str
+        The caller's, in a series.
+    record : Record
+    sealed : bytes
+        The frame as it came.
+    frame : int
+        Frame it was read from, from 0.
+    profile : str
+    """
+
+    label: str
+    record: records.Record
+    sealed: bytes
+    frame: int
+    profile: str
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """Outlined bodies from a gateway.
+
+    Attributes
+    ----------
+    masks : uint8 [F, H, W]
+        1 = body.
+    scores : float32 [F]
+    """
+
+    masks: NDArray[np.uint8]
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Certificates of a client.
+
+    Attributes
+    ----------
+    roots : Path
+        Who may have signed the gateway's certificate, PEM.
+    certificate, key : Path
+        The client's own, PEM.
+    """
+
+    roots: Path
+    certificate: Path
+    key: Path
+
+
+class Client:
+    """Calls a gateway; safe to share between threads, and a context manager.
+
+    Parameters
+    ----------
+    target : str
+        ``host:port``.
+    credentials : Credentials, optional
+        Plain text where absent.
+    timeout : float
+        Seconds for one call.
+    largest : int
+        Bytes of the largest answer that is taken.
+    """
+
+    def __init__(self, target: str, credentials: Credentials | None = None, timeout: float = 60.0, largest: int = 1024 * MIB) -> None:
+        options = [("grpc.max_receive_message_length", largest), ("grpc.max_send_message_length", -1)]
+        if credentials is None:
+            self._channel = grpc.insecure_channel(target, options)
+        else:
+            own = (credentials.key.read_bytes(), credentials.certificate.read_bytes())
+            tls = grpc.ssl_channel_credentials(credentials.roots.read_bytes(), *own)
+            self._channel = grpc.secure_channel(target, tls, options)
+        self._stub = CoverslipServiceStub(self._channel)
+        self._timeout = timeout
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._channel.close()
+
+    def embed(
+        self,
+        instance: Path | bytes,
+        recipient: Recipient,
+        profile: str = "",
+        *,
+        beta: float | None = None,
+        use_padding: bool = False,
+        allow_burned_in: bool = False,
+        seal_here: bool = False,
+        request_id: str = "",
+    ) -> Embedded:
+        """Embed into one instance.
+
+        Parameters
+        ----------
+        instance : Path or bytes
+            A DICOM file.
+        recipient : Recipient
+        profile : str
+            ``faint``, ``default`` or ``robust``; the gateway's default where empty.
+        beta, use_padding, allow_burned_in
+            As in `coverslip.pipeline.EmbedOptions`.
+        seal_here : bool
+            De-identify and seal in this process: the gateway sees no identity. Needs a Path.
+        request_id : str
+            By which the gateway's log knows the call.
+
+        Raises
+        ------
+        RemoteError
+            The gateway refused or failed; ``code`` and ``status`` say why.
+        """
+        options = _embed_options(recipient, profile, beta, use_padding, allow_burned_in)
+        content = _content(instance)
+        if seal_here:
+            content, options.sealed = seal_instance(instance, recipient, allow_burned_in)
+        with _told():
+            answer = self._stub.Embed(
+                pb.EmbedRequest(instance=content, options=options), timeout=self._timeout, metadata=_metadata(request_id)
+            )
+        return Embedded("", answer.instance, answer.report)
+
+    def extract(
+        self,
+        instance: Path | bytes,
+        identity: Identity,
+        profile: str = "",
+        *,
+        without_model: bool = False,
+        cropped: bool = False,
+        request_id: str = "",
+    ) -> Extracted:
+        """Read one instance's record. The gateway is told the recipient and sends the sealed record, which is opened here.
+
+        Raises
+        ------
+        RemoteError
+            The gateway refused or failed.
+        DamagedMessageError
+            What it sent does not open.
+        """
+        options = _extract_options(identity, profile, without_model, cropped)
+        request = pb.ExtractRequest(instance=_content(instance), options=options)
+        with _told():
+            answer = self._stub.Extract(request, timeout=self._timeout, metadata=_metadata(request_id))
+        return _opened("", answer, identity)
+
+    def segment(self, instance: Path | bytes) -> Outlines:
+        """Outline the body in every frame.
+
+        Raises
+        ------
+        RemoteError
+        """
+        with _told():
+            answer = self._stub.Segment(pb.SegmentRequest(instance=_content(instance)), timeout=self._timeout)
+        shape = (answer.rows, answer.columns)
+        count = shape[0] * shape[1]
+        masks = [np.unpackbits(np.frombuffer(o.mask, dtype=np.uint8), count=count).reshape(shape) for o in answer.outlines]
+        return Outlines(np.stack(masks), np.array([o.score for o in answer.outlines], dtype=np.float32))
+
+    def inspect(self, instance: Path | bytes, use_padding: bool = False) -> Any:
+        """What fits into an instance: `coverslip.v1.InspectResponse`.
+
+        Raises
+        ------
+        RemoteError
+        """
+        request = pb.InspectRequest(instance=_content(instance), use_padding=use_padding)
+        with _told():
+            return self._stub.Inspect(request, timeout=self._timeout)
+
+    def embed_series(
+        self, instances: Iterable[tuple[str, Path]], recipient: Recipient, profile: str = "", *, timeout: float | None = None
+    ) -> Iterator[Embedded | RemoteError]:
+        """Embed into one file after the other, of any size.
+
+        Parameters
+        ----------
+        instances : iterable of (label, Path)
+            The label comes back with the answer.
+        recipient, profile
+            As for `embed`.
+        timeout : float, optional
+            Seconds for all of it; none where absent.
+
+        Yields
+        ------
+        Embedded or RemoteError
+            In the order of the instances; an instance that failed does not end the series.
+
+        Raises
+        ------
+        RemoteError
+            The series as a whole was refused or ended.
+        """
+        options = _embed_options(recipient, profile, None, False, False)
+        answers = self._stub.EmbedSeries(_parts(pb.EmbedSeriesRequest, options, instances), timeout=timeout)
+        label, content = "", bytearray()
+        with _told():
+            for answer in answers:
+                part = answer.WhichOneof("part")
+                if part == "start":
+                    label, content = answer.start.label, bytearray()
+                elif part == "chunk":
+                    content += answer.chunk
+                elif part == "report":
+                    yield Embedded(label, bytes(content), answer.report)
+                    content = bytearray()
+                else:
+                    yield _failure(answer.failure)
+
+    def extract_series(
+        self, instances: Iterable[tuple[str, Path]], identity: Identity, profile: str = "", *, timeout: float | None = None
+    ) -> Iterator[Extracted | RemoteError]:
+        """Read one file's record after the other's; parameters and answers as for `embed_series`."""
+        options = _extract_options(identity, profile, False, False)
+        with _told():
+            for answer in self._stub.ExtractSeries(_parts(pb.ExtractSeriesRequest, options, instances), timeout=timeout):
+                if answer.WhichOneof("outcome") == "record":
+                    yield _opened(answer.label, answer.record, identity)
+                else:
+                    yield _failure(answer.failure)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise remote_error(error) from None
+
+
+def seal_instance(instance: Path | bytes, recipient: Recipient, allow_burned_in: bool = False) -> tuple[bytes, bytes]:
+    """A de-identified copy of a DICOM file, and the sealed record of what it lost.
+
+    Raises
+    ------
+    ValueError
+        Not a file.
+    """
+    if not isinstance(instance, Path):
+        raise ValueError("sealing here needs the instance's file, not its bytes: give a Path")
+    original = read_instance(instance).dataset
+    clean, record, _ = header.deidentify(original, pipeline.uid_key(recipient), allow_burned_in=allow_burned_in)
+    buffer = BytesIO()
+    clean.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue(), seal(records.encode(record), recipient.public)
+
+
+def _content(instance: Path | bytes) -> bytes:
+    return instance.read_bytes() if isinstance(instance, Path) else instance
+
+
+def _metadata(request_id: str) -> list[tuple[str, str]]:
+    return [(REQUEST_ID, request_id)] if request_id else []
+
+
+def _embed_options(recipient: Recipient, profile: str, beta: float | None, use_padding: bool, allow_burned_in: bool) -> Any:
+    options = pb.EmbedOptions(
+        recipient=str(recipient), profile=_PROFILES[profile], use_padding=use_padding, allow_burned_in=allow_burned_in
+    )
+    if beta is not None:
+        options.beta = beta
+    return options
+
+
+def _extract_options(identity: Identity, profile: str, without_model: bool, cropped: bool) -> Any:
+    recipient = str(identity.recipient)
+    return pb.ExtractOptions(recipient=recipient, profile=_PROFILES[profile], without_model=without_model, cropped=cropped)
+
+
+def _opened(label: str, answer: Any, identity: Identity) -> Extracted:
+    return Extracted(label, pipeline.open_frame(answer.sealed, identity), answer.sealed, answer.frame, answer.profile)
+
+
+def _failure(failure: Any) -> RemoteError:
+    names = {status.value[0]: status.name for status in grpc.StatusCode}
+    return RemoteError(failure.message, names.get(failure.status, "UNKNOWN"), failure.code, label=failure.label)
+
+
+def _parts(kind: Any, options: Any, instances: Iterable[tuple[str, Path]]) -> Iterator[Any]:
+    """A series as messages, read from disk as they are sent."""
+    yield kind(options=options)
+    for label, path in instances:
+        yield kind(start=pb.InstanceStart(label=label))
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(MIB):
+                digest.update(chunk)
+                yield kind(chunk=chunk)
+        yield kind(end=pb.InstanceEnd(sha256=digest.digest()))

@@ -1,0 +1,477 @@
+"""The calls of `coverslip.v1.CoverslipService`."""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+from coverslip.serving import deadline
+from coverslip.serving._stubs import coverslip_pb2 as pb
+from coverslip.serving._stubs.coverslip_pb2_grpc import CoverslipServiceServicer
+from coverslip.serving.access import EVERY_RIGHT, Access, Right, names_of
+from coverslip.serving.errors import BadRequestError, CancelledError, NotReadyError
+from coverslip.serving.limits import MIB, Room
+from coverslip.serving.log import Log
+from coverslip.serving.metrics import Metrics
+from coverslip.serving.spool import Incoming, Spool, memory_for, spooling
+from coverslip.serving.status import REQUEST_ID, status_of, trailing
+from numpy.typing import NDArray
+
+from coverslip import pipeline
+from coverslip.dicom.instance import Instance, read_instance
+from coverslip.engine import Embedded, EmbedRequest, Engine, Measured, Segmented
+from coverslip.errors import CoverslipError, EngineError
+from coverslip.keys import Identity, Recipient
+from coverslip.metrics import Psnr
+from coverslip.scheme.profiles import DEFAULT, FAINT, PROFILES, ROBUST, Profile, Scheme
+from coverslip.seal import FRAME_VERSION, OVERHEAD
+from coverslip.symbol import MAX_FRAME_BYTES
+
+_PROFILES = {pb.PROFILE_FAINT: FAINT, pb.PROFILE_DEFAULT: DEFAULT, pb.PROFILE_ROBUST: ROBUST}
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_CHUNK = MIB
+_LONGEST_LABEL = 256
+_Answer = TypeVar("_Answer")
+
+
+class WatchedEngine:
+    """An engine that stops for callers who are gone or late, and whose time is taken.
+
+    Parameters
+    ----------
+    engine : Engine
+    metrics : Metrics
+    """
+
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+        self.name = engine.name
+
+    def segment(self, pixels: NDArray[np.int32]) -> Segmented:
+        """Outline the body in pixels int32 [B, H, W]."""
+        return self._timed("segment", lambda: self._engine.segment(pixels))
+
+    def embed(self, request: EmbedRequest) -> Embedded:
+        """Embed a phase plane into each image."""
+        return self._timed("embed", lambda: self._engine.embed(request))
+
+    def extract(self, pixels: NDArray[np.int32], step: NDArray[np.float32]) -> Measured:
+        """Measure the phases of pixels int32 [B, H, W] at step float32 [B]."""
+        return self._timed("extract", lambda: self._engine.extract(pixels, step))
+
+    def _timed(self, signature: str, run: Callable[[], _Answer]) -> _Answer:
+        working_for = deadline.current()
+        if working_for is not None:
+            working_for.check()
+        with self._metrics.engine.labels(signature).time():
+            return run()
+
+
+@dataclass
+class Call:
+    """One call under way.
+
+    Attributes
+    ----------
+    method : str
+    request_id : str
+    context : grpc.ServicerContext
+    started : float
+        On the monotonic clock.
+    client : str
+        Name on the allow-list.
+    bytes_in, bytes_out, instances : int
+        So far.
+    """
+
+    method: str
+    request_id: str
+    context: Any
+    started: float = field(default_factory=time.monotonic)
+    client: str = ""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    instances: int = 0
+
+    @classmethod
+    def of(cls, method: str, context: Any) -> Call:
+        """The call of a context; a request id that is none of ours is replaced."""
+        sent = next((value for name, value in context.invocation_metadata() if name == REQUEST_ID), "")
+        good = isinstance(sent, str) and _REQUEST_ID.fullmatch(sent)
+        return cls(method, sent if good else secrets.token_hex(16), context)
+
+    def deadline(self, longest: float) -> deadline.Deadline:
+        """The caller's deadline or ``longest`` seconds from now, whichever is first."""
+        remaining = self.context.time_remaining()
+        seconds = longest if remaining is None else min(remaining, longest)
+        return deadline.Deadline(time.monotonic() + seconds, self.context.is_active)
+
+
+class Service(CoverslipServiceServicer):
+    """The gateway's calls.
+
+    Parameters
+    ----------
+    engine : Engine
+    room : Room
+    access : Access
+    spool : Spool
+    metrics : Metrics
+    log : Log
+    """
+
+    def __init__(self, engine: Engine, room: Room, access: Access, spool: Spool, metrics: Metrics, log: Log) -> None:
+        self._engine = WatchedEngine(engine, metrics)
+        self._room = room
+        self._access = access
+        self._spool = spool
+        self._metrics = metrics
+        self._log = log
+        self.ready = False
+        """The model has answered; calls are refused before."""
+
+    # The calls. Names are the contract's.
+
+    def Segment(self, request: pb.SegmentRequest, context: Any) -> pb.SegmentResponse:
+        """Outline the body."""
+        return self._unary("Segment", EVERY_RIGHT, request.instance, context, self._segment)
+
+    def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:
+        """Embed into one instance."""
+
+        def work(path: Path) -> pb.EmbedResponse:
+            stego, report = self._embed(path, request.options, request.options.sealed)
+            return pb.EmbedResponse(instance=stego.read_bytes(), report=report)
+
+        return self._unary("Embed", frozenset({Right.EMBED}), request.instance, context, work)
+
+    def Extract(self, request: pb.ExtractRequest, context: Any) -> pb.ExtractResponse:
+        """Read one instance's sealed record."""
+        rights = frozenset({Right.EXTRACT})
+        return self._unary("Extract", rights, request.instance, context, lambda path: self._extract(path, request.options))
+
+    def Inspect(self, request: pb.InspectRequest, context: Any) -> pb.InspectResponse:
+        """Say what fits into one instance."""
+        return self._unary("Inspect", EVERY_RIGHT, request.instance, context, lambda path: self._inspect(path, request.use_padding))
+
+    def EmbedSeries(self, requests: Iterator[pb.EmbedSeriesRequest], context: Any) -> Iterator[pb.EmbedSeriesResponse]:
+        """Embed into one instance after the other."""
+        with self._call("EmbedSeries", frozenset({Right.EMBED}), context) as call:
+            options = _options(requests)
+            if options.sealed:
+                raise BadRequestError("options.sealed is for one instance: leave it empty in a series")
+            _recipient(options.recipient)
+            for label, place in self._instances(call, requests):
+                try:
+                    with self._work(call, place.path):
+                        stego, report = self._embed(place.checked(), options)
+                    size = stego.stat().st_size
+                    yield pb.EmbedSeriesResponse(start=pb.InstanceStart(label=label))
+                    yield from (pb.EmbedSeriesResponse(chunk=chunk) for chunk in _chunks(stego))
+                except CoverslipError as error:
+                    yield pb.EmbedSeriesResponse(failure=self._failure(call, label, place, error))
+                else:
+                    self._done(call, place.incoming.size, size)
+                    yield pb.EmbedSeriesResponse(report=report)
+
+    def ExtractSeries(self, requests: Iterator[pb.ExtractSeriesRequest], context: Any) -> Iterator[pb.ExtractSeriesResponse]:
+        """Read one instance's sealed record after the other's."""
+        with self._call("ExtractSeries", frozenset({Right.EXTRACT}), context) as call:
+            options = _options(requests)
+            _recipient(options.recipient)
+            for label, place in self._instances(call, requests):
+                try:
+                    with self._work(call, place.path):
+                        record = self._extract(place.checked(), options)
+                except CoverslipError as error:
+                    yield pb.ExtractSeriesResponse(label=label, failure=self._failure(call, label, place, error))
+                else:
+                    self._done(call, place.incoming.size, len(record.sealed))
+                    yield pb.ExtractSeriesResponse(label=label, record=record)
+
+    # What they do with an instance in a file.
+
+    def _segment(self, path: Path) -> pb.SegmentResponse:
+        instance = read_instance(path)
+        pixels = pipeline.engine_planes(instance).pixels
+        response = pb.SegmentResponse(rows=pixels.shape[1], columns=pixels.shape[2])
+        for number in range(len(pixels)):
+            found = self._engine.segment(pixels[number : number + 1])
+            response.outlines.add(mask=np.packbits(found.mask[0]).tobytes(), score=float(found.score[0]))
+        return response
+
+    def _embed(self, path: Path, options: pb.EmbedOptions, sealed: bytes = b"") -> tuple[Path, pb.EmbedReport]:
+        recipient = _recipient(options.recipient)
+        if options.HasField("beta") and not (math.isfinite(options.beta) and options.beta > 0):
+            raise BadRequestError("options.beta must be a number above 0")
+        choices = pipeline.EmbedOptions(
+            _profile(options.profile) or DEFAULT,
+            beta=options.beta if options.HasField("beta") else None,
+            use_padding=options.use_padding,
+            allow_burned_in=options.allow_burned_in,
+        )
+        instance = read_instance(path)
+        if sealed:
+            _check_sealed(sealed, instance)
+        embedding = pipeline.embed(instance, recipient, self._engine, choices, sealed or None)
+        stego = path.with_name("stego.dcm")
+        embedding.write(stego)
+        return stego, _report(embedding.report)
+
+    def _extract(self, path: Path, options: pb.ExtractOptions) -> pb.ExtractResponse:
+        recipient = _recipient(options.recipient)
+        engine = None if options.without_model else self._engine
+        found = pipeline.extract_sealed(read_instance(path), recipient, engine, _profile(options.profile), options.cropped)
+        return pb.ExtractResponse(sealed=found.sealed, frame=found.frame, profile=found.profile, agreement=found.votes.agreement)
+
+    def _inspect(self, path: Path, use_padding: bool) -> pb.InspectResponse:
+        instance = read_instance(path)
+        # Nothing is sealed to anybody: a key made for this call and thrown away stands for the recipient.
+        recipient = Identity.generate().recipient
+        seen = pipeline.survey(instance, recipient, self._engine, use_padding)
+        summary = seen.summary()
+        lowest, highest = instance.legal
+        response = pb.InspectResponse(lowest=lowest, highest=highest)
+        for name in ("frames", "rows", "columns", "transfer_syntax", "body", "background", "recorded", "record_bytes"):
+            setattr(response, name, summary[name])
+        response.sealed_bytes, response.modules = seen.sealed_bytes, seen.modules
+        response.notes.extend(instance.notes)
+        for profile in PROFILES.values():
+            if profile.scheme is Scheme.KEYED:
+                response.profiles.append(self._fit(instance, recipient, profile, use_padding))
+        return response
+
+    def _fit(self, instance: Instance, recipient: Recipient, profile: Profile, use_padding: bool) -> pb.ProfileFit:
+        try:
+            options = pipeline.EmbedOptions(profile, use_padding=use_padding, allow_burned_in=True)
+            report = pipeline.embed(instance, recipient, self._engine, options).report
+        except EngineError:
+            # The server's trouble says nothing about the image.
+            raise
+        except CoverslipError as error:
+            if status_of(error) in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
+                raise
+            return pb.ProfileFit(profile=profile.name, code=error.code, message=str(error))
+        return pb.ProfileFit(profile=profile.name, fits=True, votes_per_module=report.votes_per_module, psnr=_psnr(report.psnr))
+
+    # What is the same for every call.
+
+    def _unary(
+        self, method: str, rights: frozenset[Right], instance: bytes, context: Any, work: Callable[[Path], _Answer]
+    ) -> _Answer:
+        with self._call(method, rights, context) as call:
+            call.bytes_in = len(instance)
+            code, answer = "ok", None
+            try:
+                if not instance:
+                    raise BadRequestError("the request holds no instance: send the bytes of a DICOM file")
+                with self._spool.place() as folder, spooling():
+                    path = folder / "cover.dcm"
+                    path.write_bytes(instance)
+                    with self._work(call, path):
+                        answer = work(path)
+            except CoverslipError as error:
+                code = error.code
+                raise
+            finally:
+                call.instances = 1
+                call.bytes_out = len(getattr(answer, "instance", b"") or getattr(answer, "sealed", b""))
+                self._metrics.instance(method, code, call.bytes_in, call.bytes_out)
+            return answer
+        raise AssertionError("a call that fails is aborted")
+
+    @contextmanager
+    def _call(self, method: str, rights: frozenset[Right], context: Any) -> Iterator[Call]:
+        """Admit a call, and end it with the status, details, log line and figures that it should have."""
+        call = Call.of(method, context)
+        self._metrics.running.inc()
+        code, status = "ok", grpc.StatusCode.OK
+        failed: CoverslipError | None = None
+        try:
+            with ExitStack() as held:
+                call.client = self._access.check(names_of(context), rights)
+                if not self.ready:
+                    raise NotReadyError("the model has not answered yet: try again in a moment")
+                held.enter_context(self._room.call())
+                context.set_trailing_metadata(trailing(call.request_id))
+                yield call
+        except GeneratorExit:
+            # The caller of a stream went away between two answers.
+            code, status = CancelledError.code, grpc.StatusCode.CANCELLED
+            raise
+        except CoverslipError as error:
+            failed, code, status = error, error.code, status_of(error)
+        except Exception as error:
+            if not context.is_active():
+                # gRPC ends a stream's requests with an error of its own when the caller goes away.
+                failed = CancelledError("the caller cancelled the call")
+            else:
+                self._log.unexpected(error, call.request_id)
+                failed = CoverslipError(f"the server failed in a way that nobody planned for; its log has it under {call.request_id}")
+            code, status = failed.code, status_of(failed)
+        finally:
+            self._metrics.running.dec()
+            self._end(call, code, status)
+        if failed is not None:
+            context.set_trailing_metadata(trailing(call.request_id, failed))
+            context.abort(status, str(failed))
+
+    def _end(self, call: Call, code: str, status: Any) -> None:
+        seconds = time.monotonic() - call.started
+        self._metrics.call(call.method, status.name, seconds)
+        if code != "ok":
+            self._metrics.refusal(code)
+        self._log.write(
+            "call",
+            "info" if status is grpc.StatusCode.OK else "warning",
+            method=call.method,
+            request_id=call.request_id,
+            client=call.client,
+            status=status.name,
+            code=code,
+            instances=call.instances,
+            bytes_in=call.bytes_in,
+            bytes_out=call.bytes_out,
+            seconds=round(seconds, 4),
+        )
+
+    @contextmanager
+    def _work(self, call: Call, path: Path) -> Iterator[None]:
+        """Memory, a turn and a deadline for one instance."""
+        until = call.deadline(self._room.limits.seconds)
+        with spooling(), self._room.memory(memory_for(path)), self._room.turn(until), deadline.working_for(until):
+            yield
+
+    def _instances(self, call: Call, requests: Iterator[Any]) -> Iterator[tuple[str, _Place]]:
+        """Each instance of a stream, in a file that is gone when the next one is asked for."""
+        for request in requests:
+            if request.WhichOneof("part") != "start":
+                raise BadRequestError("an instance begins with 'start': send options, then start, chunks and end for each instance")
+            if len(request.start.label) > _LONGEST_LABEL:
+                raise BadRequestError(f"a label may have {_LONGEST_LABEL} characters")
+            with self._spool.place() as folder:
+                path = folder / "cover.dcm"
+                with path.open("wb") as file:
+                    place = _Place(path, Incoming(file, self._room.limits.instance))
+                    place.receive(requests)
+                call.bytes_in += place.incoming.size
+                yield request.start.label, place
+
+    def _done(self, call: Call, received: int, sent: int) -> None:
+        call.instances += 1
+        call.bytes_out += sent
+        self._metrics.instance(call.method, "ok", received, sent)
+
+    def _failure(self, call: Call, label: str, place: _Place, error: CoverslipError) -> pb.Failure:
+        if isinstance(error, CancelledError):
+            raise error
+        call.instances += 1
+        self._metrics.instance(call.method, error.code, place.incoming.size, 0)
+        self._metrics.refusal(error.code)
+        return pb.Failure(label=label, status=status_of(error).value[0], code=error.code, message=str(error))
+
+
+@dataclass
+class _Place:
+    """An instance of a stream in its file, and what was wrong with its arrival."""
+
+    path: Path
+    incoming: Incoming
+    wrong: CoverslipError | None = None
+
+    def receive(self, requests: Iterator[Any]) -> None:
+        """Take chunks until the end; what is wrong with this instance alone is kept for later, so that the stream goes on."""
+        for request in requests:
+            part = request.WhichOneof("part")
+            if part == "chunk":
+                self._take(request.chunk)
+            elif part == "end":
+                self._finish(request.end.sha256)
+                return
+            else:
+                break
+        raise BadRequestError("the instance has no 'end': send chunks and end before the next start or the end of the stream")
+
+    def _take(self, chunk: bytes) -> None:
+        if self.wrong is None:
+            try:
+                self.incoming.add(chunk)
+            except CoverslipError as error:
+                self.wrong = error
+
+    def _finish(self, sha256: bytes) -> None:
+        if self.wrong is None:
+            try:
+                self.incoming.finish(sha256)
+            except CoverslipError as error:
+                self.wrong = error
+
+    def checked(self) -> Path:
+        """The file, if it arrived whole.
+
+        Raises
+        ------
+        CoverslipError
+        """
+        if self.wrong is not None:
+            raise self.wrong
+        return self.path
+
+
+def _options(requests: Iterator[Any]) -> Any:
+    """The first message's options."""
+    first = next(iter(requests), None)
+    if first is None or first.WhichOneof("part") != "options":
+        raise BadRequestError("a series begins with 'options': send them first, then start, chunks and end for each instance")
+    return first.options
+
+
+def _recipient(text: str) -> Recipient:
+    if not text:
+        raise BadRequestError("options.recipient is empty: expected the recipient that 'coverslip keygen' printed")
+    return Recipient.parse(text)
+
+
+def _profile(number: int) -> Profile | None:
+    if number == pb.PROFILE_UNSPECIFIED:
+        return None
+    if number not in _PROFILES:
+        raise BadRequestError(f"options.profile {number} is not known here: expected one of the contract's")
+    return _PROFILES[number]
+
+
+def _check_sealed(sealed: bytes, instance: Instance) -> None:
+    if not OVERHEAD < len(sealed) <= MAX_FRAME_BYTES or sealed[0] != FRAME_VERSION:
+        raise BadRequestError(
+            f"options.sealed is no sealed frame: expected {OVERHEAD + 1} to {MAX_FRAME_BYTES} bytes that begin with version {FRAME_VERSION}"
+        )
+    if instance.dataset.get("PatientIdentityRemoved") != "YES":
+        raise BadRequestError(
+            "options.sealed is for an instance that is de-identified already (PatientIdentityRemoved YES): de-identify it, or let the "
+            "server seal"
+        )
+
+
+def _psnr(psnr: Psnr) -> pb.Psnr:
+    return pb.Psnr(stored=psnr.stored, sixteen_bit=psnr.sixteen_bit, paper=psnr.paper)
+
+
+def _report(report: pipeline.EmbedReport) -> pb.EmbedReport:
+    fields = {name: value for name, value in vars(report).items() if name not in ("psnr", "changed_outside")}
+    return pb.EmbedReport(psnr=_psnr(report.psnr), **fields)
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
