@@ -35,7 +35,7 @@ class TrainConfig:
     seed : int
     """
 
-    steps: int = 3000
+    steps: int = 3700
     batch: int = 8
     rate: float = 1.5e-3
     warmup: int = 150
