@@ -78,12 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def register_pydicom_subcommand() -> dict[str, Any]:
-    """``pydicom coverslip ...``: the entry point that pydicom's command line asks for."""
-
-    def add(commands: Any) -> None:
-        sub = commands.add_parser("coverslip", help="hide identity in the background of an image", add_help=False)
-        sub.add_argument("words", nargs=argparse.REMAINDER)
-        sub.set_defaults(func=lambda arguments: sys.exit(main(arguments.words)))
-
-    return {"coverslip": add}
+def register_pydicom_subcommand(commands: Any) -> None:
+    """``pydicom coverslip ...``: what pydicom's command line calls with its own sub-parsers."""
+    sub = commands.add_parser("coverslip", help="hide identity in the background of an image", add_help=False)
+    sub.add_argument("words", nargs=argparse.REMAINDER)
+    sub.set_defaults(func=lambda arguments: sys.exit(main(arguments.words)))
