@@ -303,7 +303,9 @@ def deidentify(
 def _with_character_set(ds: Dataset, level: Level) -> Level:
     """Add the character set where the text needs it, so that a record can be read without its file."""
     texts = (e.value for e in level.leaves() if isinstance(e.value, bytes) and e.vr in CUSTOMIZABLE_CHARSET_VR)
-    if 0x00080005 not in ds or all(map(bytes.isascii, texts)) or any(e.tag == 0x00080005 for e in level.elements):
+    # ISO 2022 hides other letters behind escapes, in ASCII.
+    plain = all(text.isascii() and b"\x1b" not in text for text in texts)
+    if 0x00080005 not in ds or plain or any(e.tag == 0x00080005 for e in level.elements):
         return level
     elements = sorted((*level.elements, leaf(ds, 0x00080005)), key=lambda element: element.tag)
     return Level(tuple(elements), level.gone, level.inside)

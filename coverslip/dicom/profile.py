@@ -100,8 +100,6 @@ def _dummy(element: DataElement, uid_key: bytes) -> bool:
     """Give an element a dummy value; False where its VR has none and it must go."""
     from dicomanonymizer.simpledicomanonymizer import replace_element
 
-    if element.is_empty:
-        return True
     if element.VR == "UI":
         _new_uids(element, uid_key)
         return True
@@ -149,6 +147,8 @@ def _walk(ds: Dataset, tag: BaseTag, uid_key: bytes) -> None:
 
 def _change(ds: Dataset, tag: BaseTag, action: str, uid_key: bytes) -> None:
     element = ds[tag]
+    if element.is_empty:
+        return
     if action == _EMPTY and element.VR == "SQ" and tag in _NEVER_EMPTY:
         del ds[tag]
     elif action == _EMPTY:

@@ -11,11 +11,13 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import correct_ambiguous_vr_element, write_data_element
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
+from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
 from coverslip.record.model import Element, Level
 
 _SWAPPED = {"AT": 2, "OW": 2, "SS": 2, "US": 2, "FL": 4, "OF": 4, "OL": 4, "SL": 4, "UL": 4, "FD": 8, "OD": 8, "OV": 8, "SV": 8, "UV": 8}
 """VRs whose bytes depend on byte order, and the bytes of a word (PS3.5 section 7.3)."""
+_WORDS = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
 
 
 def is_sequence(ds: Dataset, tag: int) -> bool:
@@ -45,7 +47,11 @@ def _vr_of(ds: Dataset, element: DataElement | RawDataElement) -> str:
     if len(vr) == 2:
         return vr
     # Ambiguous in the dictionary ("US or SS"): the data set decides.
-    decided = str(correct_ambiguous_vr_element(ds[element.tag], ds, True).VR)
+    try:
+        decided = str(correct_ambiguous_vr_element(ds[element.tag], ds, True).VR)
+    except AttributeError:
+        # What would decide is missing.
+        return "OW"
     return decided if len(decided) == 2 else "OW"
 
 
@@ -56,14 +62,23 @@ def leaf(ds: Dataset, tag: int) -> Element:
     """
     found = cast("DataElement | RawDataElement", ds.get_item(tag))
     vr = _vr_of(ds, found)
-    if isinstance(found, RawDataElement):
+    if isinstance(found, RawDataElement) and not (vr in CUSTOMIZABLE_CHARSET_VR and _recoded(ds)):
         value = found.value or b""
         return Element(int(found.tag), vr, value if found.is_little_endian else _turned(value, vr))
+    element = ds[tag]
+    if vr in _WORDS:
+        # pydicom keeps words as the file has them.
+        value = bytes(element.value or b"")
+        return Element(int(element.tag), vr, value if ds.original_encoding[1] is not False else _turned(value, vr))
     file = DicomBytesIO()
     file.is_little_endian, file.is_implicit_VR = True, True
-    element = DataElement(found.tag, vr, found.value) if vr != found.VR else found
-    write_data_element(file, element, cast("list[str]", ds._character_set))
-    return Element(int(found.tag), vr, file.getvalue()[8:])
+    write_data_element(file, DataElement(element.tag, vr, element.value), cast("list[str]", ds._character_set))
+    return Element(int(element.tag), vr, file.getvalue()[8:])
+
+
+def _recoded(ds: Dataset) -> bool:
+    """Whether the character set was changed since the data set was read, so that raw text is still in the old one."""
+    return bool(ds.original_character_set and ds.original_character_set != ds._character_set)
 
 
 def put(ds: Dataset, element: Element) -> None:
@@ -74,7 +89,7 @@ def put(ds: Dataset, element: Element) -> None:
         little_here = little is not False
         value = element.value if little_here else _turned(element.value, element.vr)
         raw = RawDataElement(tag, element.vr, len(value), value, 0, bool(implicit), little_here)
-        ds[tag] = raw if little is not None else convert_raw_data_element(raw, encoding=ds._character_set, ds=ds)
+        ds[tag] = raw if little is not None and not _recoded(ds) else convert_raw_data_element(raw, encoding=ds._character_set, ds=ds)
         return
     items = []
     for level in element.value:

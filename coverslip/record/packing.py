@@ -30,7 +30,7 @@ VERSION = 1
 _SCALE = 1 << 32
 _FINER = 12
 """Bits that prediction keeps below those that coding sees: the first symbol coded costs as much as a whole scale."""
-_MOST_SYMBOLS = 1 << 18
+_MOST_SYMBOLS = 1 << 14
 """So that bytes made to be decoded for ever are not; far more than any record that fits an image."""
 _FRESH = 2
 """How much more a symbol of the record itself counts than one of the primer."""
@@ -140,6 +140,9 @@ class _Coder:
         if self._state is None:
             self._steps.append((int(parts[value]), int(ends[value] - parts[value]), total))
             return value
+        if not self._state:
+            # A record's last symbol, the end, leaves 0, and no symbol before it does: it is never the alphabet's first.
+            raise _DamagedError
         self._state, place = divmod(self._state, total)
         value = int(np.searchsorted(ends, place, side="right"))
         self._state = self._state * int(parts[value]) + place - int(ends[value] - parts[value])
@@ -260,6 +263,8 @@ class _Walk:
             if how - _COPY >= len(recent):
                 raise _DamagedError
             found = recent.pop(how - _COPY)
+        elif how == _AS_UID and vr != "UI":
+            raise _DamagedError
         elif how == _AS_UID:
             found = _padded(self._uid(_unpadded(value, vr)), vr)
         elif how == _UNPADDED:

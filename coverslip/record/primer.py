@@ -341,15 +341,15 @@ _BARE = r"""
 00280303 MODIFIED
 """
 _WORDS = r"""
-00081010 CT1 CT2 MR1 MR2 CTSCANNER MRSCANNER XR1 CT99
-00100010 GARCIA^MARIA=MARTIN^THOMAS=TAYLOR^ELIZABETH=LEE^MICHAEL=WHITE^LINDA=HARRIS^RICHARD=LOPEZ^JOSE=KING^BARBARA=SCOTT^CHARLES
-00080090 Anderson^Thomas^^Dr.=Martinez^Carlos=Nguyen^Van=Müller^Hans^^Prof. Dr.=Rossi^Giulia=Dubois^Marie=Jansen^Jan=Novak^Eva^^MD
-00104000 patient comments: none, no known allergies, history of, follow up, rule out, metastases, fracture, headache, tumor, pain, cancer
 00080080 City Hospital, County Medical Center, Memorial Clinic, St. Mary's, Children's Hospital, Imaging Center, Institute, Klinikum
 00080081 Avenue, Road, Street, Lane, Drive, North, South, East, West, London, Paris, Berlin, Boston, New York, Chicago, Tokyo
+00080090 Anderson^Thomas^^Dr.=Martinez^Carlos=Nguyen^Van=Müller^Hans^^Prof. Dr.=Rossi^Giulia=Dubois^Marie=Jansen^Jan=Novak^Eva^^MD
+00081010 CT1 CT2 MR1 MR2 CTSCANNER MRSCANNER XR1 CT99
 00081030 CT ABDOMEN PELVIS W CONTRAST, CT HEAD W/O CONTRAST, CT THORAX, MRI BRAIN, MR ABDOMEN, LUMBAR SPINE, CERVICAL, KNEE, LIVER, HEART
 0008103E AXIAL, CORONAL, SAGITTAL, T1 FSE, T2 FLAIR, DWI, ADC, LOCALIZER, SCOUT, ARTERIAL PHASE, PORTAL VENOUS, DELAYED, LUNG, BONE
 00081040 Department of Radiology, Radiology Department, Diagnostic Imaging, Nuclear Medicine, Oncology, Surgery, Emergency
+00100010 GARCIA^MARIA=MARTIN^THOMAS=TAYLOR^ELIZABETH=LEE^MICHAEL=WHITE^LINDA=HARRIS^RICHARD=LOPEZ^JOSE=KING^BARBARA=SCOTT^CHARLES
+00104000 patient comments: none, no known allergies, history of, follow up, rule out, metastases, fracture, headache, tumor, pain, cancer
 00181030 ROUTINE HEAD, ROUTINE ABDOMEN, CHEST, PELVIS, SPINE, SHOULDER, PROTOCOL, examination, description, series, routine
 """
 
