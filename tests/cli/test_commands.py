@@ -175,10 +175,9 @@ def test_paper_profile_is_refused_with_the_reason(coverslip, keys, cover, tmp_pa
 
 
 def test_pydicoms_command_line_has_it_too(keys, stego):
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "pydicom"), "coverslip", "extract", str(stego), "--identity", str(keys[0] / "mine"), "--no-model"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    program = Path(sys.executable).parent / "pydicom"
+    words = ["coverslip", "extract", stego, "--identity", keys[0] / "mine", "--no-model"]
+    done = subprocess.run([program, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "attributes" in done.stdout
 
