@@ -56,7 +56,8 @@ def beta_of(profile: Profile, low: int, high: int) -> float:
 
 def quantise(coefficients: NDArray[np.float64], message: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
     """Eq. 7: (4 / beta) (floor(c beta / 4) + m), with m = alpha or 1 - alpha."""
-    return (np.floor(coefficients * beta / 4) + message) * 4 / beta
+    moved: NDArray[np.float64] = (np.floor(coefficients * beta / 4) + message) * 4 / beta
+    return moved
 
 
 def dequantise(coefficients: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
