@@ -20,6 +20,7 @@ import tensorflow as tf
 from coverslip.edge.engine import LiteRtEngine
 from coverslip.graph.engine import SIGNATURES, TensorFlowEngine
 from coverslip.graph.module import Coverslip, Outliner
+from numpy.typing import NDArray
 
 from coverslip.engine import EmbedRequest, Engine
 from coverslip.scheme.dct import COEFFICIENTS, SIDE
