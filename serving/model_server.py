@@ -24,6 +24,7 @@ from tensorflow_serving.apis import (
     model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
+    prediction_log_pb2,
     prediction_service_pb2_grpc,
     status_pb2,
 )
@@ -64,6 +65,15 @@ class Version:
         self._model = tf.saved_model.load(str(folder))
         parsed = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
         self.definitions = dict(parsed.meta_graphs[0].signature_def)
+        self._warm_up(folder / "assets.extra" / "tf_serving_warmup_requests")
+
+    def _warm_up(self, path: Path) -> None:
+        """Answer the model's own warm-up requests, so that the first caller does not wait for what is done once."""
+        if not path.is_file():
+            return
+        for line in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            request = prediction_log_pb2.PredictionLog.FromString(line).predict_log.request
+            self.predict(request.model_spec.signature_name, request.inputs)
 
     def predict(self, signature: str, inputs: Any) -> dict[str, Any]:
         """Outputs by name of TensorProtos by name.

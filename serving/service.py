@@ -36,7 +36,7 @@ from coverslip.scheme.profiles import DEFAULT, FAINT, PROFILES, ROBUST, Profile,
 from coverslip.seal import FRAME_VERSION, OVERHEAD
 from coverslip.symbol import MAX_FRAME_BYTES
 
-_PROFILES = {pb.PROFILE_FAINT: FAINT, pb.PROFILE_DEFAULT: DEFAULT, pb.PROFILE_ROBUST: ROBUST}
+_PROFILES: dict[int, Profile] = {pb.PROFILE_FAINT: FAINT, pb.PROFILE_DEFAULT: DEFAULT, pb.PROFILE_ROBUST: ROBUST}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CHUNK = MIB
 _LONGEST_LABEL = 256

@@ -25,7 +25,7 @@ _LARGEST_MESSAGE = (1 << 31) - 1
 """gRPC's own default is 4 MiB, which one 1024 x 1024 image exceeds."""
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 2.0
-_OUTPUTS = {
+_OUTPUTS: dict[str, dict[str, Any]] = {
     "segment": {"mask": np.uint8, "score": np.float32},
     "embed": {"stego": np.int32, "mask": np.uint8, "carriers": np.uint8},
     "extract": {"phases": np.uint8, "mask": np.uint8},
@@ -145,6 +145,7 @@ class TfServingEngine:
         """One answer; a server that is away is asked again until the time is up."""
         until = time.monotonic() + self._timeout
         wait = _FIRST_WAIT
+        away = False
         while True:
             try:
                 response: PredictResponse = self._predict(request, timeout=max(self._time_left(until), 0.001))
@@ -153,21 +154,25 @@ class TfServingEngine:
                 # Full jitter, so that the callers of a server that comes back do not all ask at once.
                 pause = random.uniform(wait / 2, wait)  # noqa: S311
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or left <= pause:
-                    raise self._told(error) from None
+                    raise self._told(error, away) from None
+                away = True
                 time.sleep(pause)
                 wait = min(2 * wait, _LONGEST_WAIT)
                 self.retries += 1
             else:
                 return response
 
-    def _told(self, error: Any) -> EngineError:
-        """The error for a call that failed for good. What the server says holds shapes and names, never pixels."""
+    def _told(self, error: Any, away: bool) -> EngineError:
+        """The error for a call that failed for good. What the server says holds shapes and names, never pixels.
+
+        Where the server was ``away`` in between, that is the reason why the time did not suffice.
+        """
         status, said = error.code(), error.details()
-        if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+        if status is grpc.StatusCode.DEADLINE_EXCEEDED and not away:
             return EngineDeadlineError(
                 f"the model server did not answer within {self._timeout:g} s: allow more time, or give it more cores"
             )
-        if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND):
+        if away or status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND):
             return EngineUnavailableError(
                 f"the model server at {self._target} gave no answer for model {self._spec.name} ({status.name}: {said}): check that it "
                 "runs and has the version label loaded"

@@ -56,13 +56,13 @@ def _add_tls(parser: argparse.ArgumentParser) -> None:
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("limits")
-    whole = {"type": options.positive, "metavar": "N"}
+    whole: dict[str, Any] = {"type": options.positive, "metavar": "N"}
     group.add_argument("--calls", default=32, help="calls at the same time (default: %(default)s)", **whole)
     group.add_argument("--parallel", default=os.cpu_count() or 2, help="instances worked on at the same time (default: the cores)", **whole)
     group.add_argument("--memory-mib", default=4096, help="for all instances under way, as estimated (default: %(default)s)", **whole)
     group.add_argument("--message-mib", default=64, help="of one message (default: %(default)s)", **whole)
     group.add_argument("--instance-mib", default=1024, help="of one instance in a stream (default: %(default)s)", **whole)
-    seconds = {"type": options.positive_float, "metavar": "S"}
+    seconds: dict[str, Any] = {"type": options.positive_float, "metavar": "S"}
     group.add_argument("--seconds", default=300.0, help="longest time for one instance (default: %(default)s)", **seconds)
     group.add_argument("--grace", default=30.0, help="for calls to finish when told to stop (default: %(default)s)", **seconds)
 
@@ -153,7 +153,12 @@ def run(arguments: argparse.Namespace) -> int:
         return misuse(str(error))
     except (OSError, RuntimeError) as error:
         return misuse(f"the gateway cannot start ({type(error).__name__}): check that ports are free and certificates readable")
-    threading.Thread(target=lambda: (gateway.wait(), told.set()), daemon=True).start()
+
+    def watch() -> None:
+        gateway.wait()
+        told.set()
+
+    threading.Thread(target=watch, daemon=True).start()
     told.wait()
     gateway.stop()
     if gateway.failed is not None:

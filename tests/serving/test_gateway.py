@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.request
+
+import grpc
+import numpy as np
+import pytest
+from coverslip.serving._stubs import coverslip_pb2 as pb
+from coverslip.serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
+from coverslip.serving.client import Client, Embedded, Extracted, seal_instance
+from coverslip.serving.errors import RemoteError
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from pydicom import dcmread
+
+from coverslip import pipeline
+from coverslip.dicom.instance import read_instance
+from coverslip.keys import Identity
+from coverslip.scheme.profiles import DEFAULT
+from tests.serving.conftest import running
+
+SERVICE = "coverslip.v1.CoverslipService"
+
+
+@pytest.fixture(scope="module")
+def client(gateway):
+    with Client(gateway.address()) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def stego(client, cover, identity):
+    return client.embed(cover, identity.recipient)
+
+
+def calls(server, method):
+    return [line for line in server.lines if line["event"] == "call" and line["method"] == method]
+
+
+def test_the_identity_comes_back_through_the_gateway(client, cover, identity, stego, tmp_path):
+    (tmp_path / "stego.dcm").write_bytes(stego.instance)
+    found = client.extract(stego.instance, identity)
+    restored = pipeline.restore(read_instance(tmp_path / "stego.dcm"), found.record).dataset
+    original = dcmread(cover)
+    assert stego.report.frames_carrying == 1 and stego.report.recorded == len(found.record) > 20
+    assert restored.PatientName == original.PatientName and restored.PatientID == original.PatientID
+    assert str(original.PatientName).encode() not in stego.instance
+
+
+def test_what_is_extracted_is_sealed(gateway, identity, stego, cover):
+    with grpc.insecure_channel(gateway.address()) as channel:
+        request = pb.ExtractRequest(instance=stego.instance, options=pb.ExtractOptions(recipient=str(identity.recipient)))
+        answer = CoverslipServiceStub(channel).Extract(request, timeout=30)
+    assert str(dcmread(cover).PatientName).encode() not in answer.SerializeToString()
+    assert len(pipeline.open_frame(answer.sealed, identity)) > 20
+
+
+def test_another_identity_is_told_that_it_is_not_its_record(client, stego):
+    with pytest.raises(RemoteError) as refused:
+        client.extract(stego.instance, Identity.generate())
+    assert (refused.value.status, refused.value.code) == ("FAILED_PRECONDITION", "wrong-key")
+
+
+def test_a_record_sealed_by_the_client_comes_back(client, cover, identity):
+    stego = client.embed(cover, identity.recipient, seal_here=True)
+    assert stego.report.recorded == 0
+    assert len(client.extract(stego.instance, identity, without_model=True).record) > 20
+
+
+def test_the_outline_is_that_of_the_engine(client, cover):
+    from coverslip.edge.engine import LiteRtEngine
+
+    outlines = client.segment(cover)
+    expected = LiteRtEngine().segment(pipeline.engine_planes(read_instance(cover)).pixels)
+    assert np.array_equal(outlines.masks, expected.mask) and outlines.scores[0] == expected.score[0]
+
+
+def test_inspect_says_what_fits(client, cover):
+    seen = client.inspect(cover)
+    assert (seen.rows, seen.columns, seen.frames) == (512, 512, 1)
+    assert 0 < seen.background < 1 and 0 < seen.body < 1 and seen.recorded > 20
+    assert {fit.profile for fit in seen.profiles if fit.fits} >= {"faint", "default"}
+
+
+def test_a_series_passes_over_a_bad_instance(client, cover, identity, tmp_path):
+    bad = tmp_path / "bad.dcm"
+    bad.write_bytes(b"no DICOM at all")
+    embedded = list(client.embed_series([("one", cover), ("bad", bad), ("two", cover)], identity.recipient))
+    assert [answer.label for answer in embedded] == ["one", "bad", "two"]
+    assert [type(answer) for answer in embedded] == [Embedded, RemoteError, Embedded]
+    assert (embedded[1].status, embedded[1].code) == ("INVALID_ARGUMENT", "not-an-image")
+    files = []
+    for answer in (embedded[0], embedded[2]):
+        files.append((answer.label, tmp_path / answer.label))
+        files[-1][1].write_bytes(answer.instance)
+    extracted = list(client.extract_series([*files, ("cover", cover)], identity))
+    assert [type(answer) for answer in extracted] == [Extracted, Extracted, RemoteError]
+    assert extracted[0].record == extracted[1].record and extracted[2].code == "no-message"
+
+
+def test_an_instance_that_arrives_changed_is_refused(gateway, identity, cover):
+    parts = [
+        pb.ExtractSeriesRequest(options=pb.ExtractOptions(recipient=str(identity.recipient))),
+        pb.ExtractSeriesRequest(start=pb.InstanceStart(label="x")),
+        pb.ExtractSeriesRequest(chunk=cover.read_bytes()),
+        pb.ExtractSeriesRequest(end=pb.InstanceEnd(sha256=bytes(32))),
+    ]
+    with grpc.insecure_channel(gateway.address()) as channel:
+        (answer,) = CoverslipServiceStub(channel).ExtractSeries(iter(parts), timeout=30)
+    assert answer.failure.code == "bad-request" and "SHA-256" in answer.failure.message
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [pb.EmbedSeriesRequest(start=pb.InstanceStart(label="x"))],
+        [pb.EmbedSeriesRequest(options=pb.EmbedOptions()), pb.EmbedSeriesRequest(chunk=b"x")],
+        [pb.EmbedSeriesRequest(options=pb.EmbedOptions()), pb.EmbedSeriesRequest(start=pb.InstanceStart(label="x"))],
+    ],
+    ids=["nothing", "no options", "no start", "no end"],
+)
+def test_a_series_out_of_order_is_refused_with_a_sentence(gateway, identity, parts):
+    for part in parts:
+        if part.WhichOneof("part") == "options":
+            part.options.recipient = str(identity.recipient)
+    with grpc.insecure_channel(gateway.address()) as channel, pytest.raises(grpc.RpcError) as refused:
+        list(CoverslipServiceStub(channel).EmbedSeries(iter(parts), timeout=30))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "start" in refused.value.details() or "options" in refused.value.details()
+
+
+def test_bad_input_gets_the_right_status_and_the_server_lives(gateway, client, cover, identity):
+    content = cover.read_bytes()
+    text = str(identity.recipient)
+    options = pb.EmbedOptions(recipient=text)
+    cases = [
+        (pb.EmbedRequest(options=options), "INVALID_ARGUMENT", "bad-request"),
+        (pb.EmbedRequest(instance=b"\0" * 400, options=options), "INVALID_ARGUMENT", "not-an-image"),
+        (pb.EmbedRequest(instance=content[: len(content) // 2], options=options), "INVALID_ARGUMENT", "truncated-file"),
+        (pb.EmbedRequest(instance=content), "INVALID_ARGUMENT", "bad-request"),
+        (pb.EmbedRequest(instance=content, options=pb.EmbedOptions(recipient=text[:-1] + "a")), "INVALID_ARGUMENT", "recipient"),
+        (pb.EmbedRequest(instance=content, options=pb.EmbedOptions(recipient=text, profile=9)), "INVALID_ARGUMENT", "bad-request"),
+        (pb.EmbedRequest(instance=content, options=pb.EmbedOptions(recipient=text, beta=-1.0)), "INVALID_ARGUMENT", "bad-request"),
+        (pb.EmbedRequest(instance=content, options=pb.EmbedOptions(recipient=text, sealed=b"x")), "INVALID_ARGUMENT", "bad-request"),
+    ]
+    with grpc.insecure_channel(gateway.address()) as channel:
+        for request, status, code in cases:
+            with pytest.raises(grpc.RpcError) as refused:
+                CoverslipServiceStub(channel).Embed(request, timeout=30)
+            from coverslip.serving.status import remote_error
+
+            told = remote_error(refused.value)
+            assert (told.status, told.code) == (status, code), str(told)
+            assert len(str(told).split()) > 5 and len(told.request_id) == 32
+    assert client.segment(cover).masks.any()
+
+
+def test_a_header_that_is_not_de_identified_is_not_taken_with_a_sealed_record(gateway, cover, identity):
+    _, sealed = seal_instance(cover, identity.recipient)
+    options = pb.EmbedOptions(recipient=str(identity.recipient), sealed=sealed)
+    with grpc.insecure_channel(gateway.address()) as channel, pytest.raises(grpc.RpcError) as refused:
+        CoverslipServiceStub(channel).Embed(pb.EmbedRequest(instance=cover.read_bytes(), options=options), timeout=30)
+    assert "de-identified" in refused.value.details()
+
+
+def test_garbage_in_place_of_a_message_is_refused(gateway, client, cover):
+    with grpc.insecure_channel(gateway.address()) as channel, pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary(f"/{SERVICE}/Embed")(b"\xff" * 100, timeout=30)
+    assert refused.value.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT)
+    with grpc.insecure_channel(gateway.address()) as channel, pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary(f"/{SERVICE}/Nothing")(b"", timeout=30)
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert client.segment(cover).masks.any()
+
+
+def test_a_deadline_and_a_cancellation_end_the_call(gateway, cover, identity):
+    request = pb.EmbedRequest(instance=cover.read_bytes(), options=pb.EmbedOptions(recipient=str(identity.recipient)))
+    with grpc.insecure_channel(gateway.address()) as channel:
+        stub = CoverslipServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as late:
+            stub.Embed(request, timeout=0.03)
+        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        future = stub.Embed.future(request, timeout=30)
+        time.sleep(0.02)
+        future.cancel()
+        assert future.code() is grpc.StatusCode.CANCELLED
+        assert stub.Embed(request, timeout=30).instance
+
+
+def test_the_request_id_is_logged_and_comes_back(gateway, cover, identity):
+    request = pb.SegmentRequest(instance=cover.read_bytes())
+    with grpc.insecure_channel(gateway.address()) as channel:
+        stub = CoverslipServiceStub(channel)
+        _, call = stub.Segment.with_call(request, metadata=[("x-request-id", "scan-17.a")], timeout=30)
+        assert dict(call.trailing_metadata())["x-request-id"] == "scan-17.a"
+        _, call = stub.Segment.with_call(request, metadata=[("x-request-id", "DOE^JANE 1970")], timeout=30)
+        assert dict(call.trailing_metadata())["x-request-id"] != "DOE^JANE 1970"
+    assert gateway.wait_for("call", request_id="scan-17.a")["status"] == "OK"
+
+
+def test_no_identity_is_in_the_log(gateway, client, cover, identity, stego):
+    client.extract(stego.instance, identity)
+    dataset = dcmread(cover)
+    text = json.dumps(gateway.lines) + "".join(gateway.other)
+    names = (dataset.PatientID, str(dataset.PatientName), dataset.PatientBirthDate, str(dataset.SOPInstanceUID))
+    for value in (*names, str(identity.recipient)):
+        assert value and value not in text
+    assert calls(gateway, "Embed")
+
+
+def test_health_reflection_and_figures(gateway, stego):
+    for kind in ("grpc", "health"):
+        with grpc.insecure_channel(gateway.address(kind)) as channel:
+            for name in ("", SERVICE):
+                answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    with grpc.insecure_channel(gateway.address()) as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        assert SERVICE in database.get_services()
+        service = DescriptorPool(database).FindServiceByName(SERVICE)
+        assert {m.name for m in service.methods} == {"Segment", "Embed", "Extract", "Inspect", "EmbedSeries", "ExtractSeries"}
+    with urllib.request.urlopen(f"http://{gateway.address('metrics')}/metrics") as answer:
+        text = answer.read().decode()
+    assert 'coverslip_calls_total{method="Embed",status="OK"}' in text
+    assert "coverslip_ready 1.0" in text and "coverslip_model_version 1.0" in text
+    assert "coverslip_bytes_total" in text and 'coverslip_engine_seconds_bucket{le="0.005",signature="embed"}' in text
+
+
+def test_limits_refuse_with_a_sentence_instead_of_falling_over(cover, identity):
+    words = ("--listen", "127.0.0.1:0", "--calls", "1", "--message-mib", "2", "--instance-mib", "1", "--memory-mib", "16")
+    with running("serve", *words) as server, Client(server.address()) as client:
+        answers = []
+
+        def ask():
+            try:
+                answers.append(client.embed(cover, identity.recipient))
+            except RemoteError as error:
+                answers.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        refused = [answer for answer in answers if isinstance(answer, RemoteError)]
+        assert len(answers) == 6 and 0 < len(refused) < 6
+        assert {(r.status, r.code) for r in refused} == {("RESOURCE_EXHAUSTED", "busy")}
+        with pytest.raises(RemoteError) as large:
+            client.embed(bytes(3 << 20), identity.recipient)
+        assert large.value.status == "RESOURCE_EXHAUSTED"
+        dataset = dcmread(cover)
+        dataset.decompress()
+        dataset.NumberOfFrames = 3
+        dataset.PixelData = dataset.PixelData * 3
+        many = cover.with_name("many.dcm")
+        dataset.save_as(many)
+        ((failure),) = list(client.embed_series([("many", many)], identity.recipient))
+        assert (failure.status, failure.code) == ("RESOURCE_EXHAUSTED", "too-large")
+        dataset.NumberOfFrames = 3000
+        dataset.PixelData = dataset.PixelData[:1024]
+        dataset.save_as(many)
+        with pytest.raises(RemoteError) as bomb:
+            client.embed(many, identity.recipient)
+        assert (bomb.value.status, bomb.value.code) == ("RESOURCE_EXHAUSTED", "too-large")
+        assert client.embed(cover, identity.recipient).instance
+
+
+def test_stopping_finishes_what_was_taken(cover, identity):
+    with running("serve", "--listen", "127.0.0.1:0") as server, Client(server.address()) as client:
+        answers = []
+        threads = [threading.Thread(target=lambda: answers.append(client.embed(cover, identity.recipient))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.15)
+        assert server.stop() == 0
+        for thread in threads:
+            thread.join()
+        assert len(answers) == 4 and all(answer.instance for answer in answers)
+        with pytest.raises(RemoteError) as gone:
+            client.embed(cover, identity.recipient)
+        assert gone.value.status == "UNAVAILABLE"
+    assert [line["event"] for line in server.lines][-1] == "stopped"
+
+
+@pytest.mark.slow
+def test_one_sealed_frame_gives_the_same_bytes_everywhere(gateway, before_model_server, cover, identity, tmp_path):
+    from coverslip.graph.engine import TensorFlowEngine
+
+    clean, sealed = seal_instance(cover, identity.recipient)
+    path = tmp_path / "clean.dcm"
+    path.write_bytes(clean)
+    embedding = pipeline.embed(read_instance(path), identity.recipient, TensorFlowEngine(), pipeline.EmbedOptions(DEFAULT), sealed)
+    embedding.write(tmp_path / "stego.dcm")
+    expected = (tmp_path / "stego.dcm").read_bytes()
+    request = pb.EmbedRequest(instance=clean, options=pb.EmbedOptions(recipient=str(identity.recipient), sealed=sealed))
+    with running("serve", "--listen", "127.0.0.1:0", "--engine", "tensorflow") as in_process:
+        for server in (in_process, before_model_server):
+            with grpc.insecure_channel(server.address(), [("grpc.max_receive_message_length", -1)]) as channel:
+                assert CoverslipServiceStub(channel).Embed(request, timeout=60).instance == expected
