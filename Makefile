@@ -8,7 +8,7 @@ CONSTRAINTS = requirements/constraints.txt
 PROTOS = $(wildcard protos/coverslip/*/v1/*.proto protos/coverslip/v1/*.proto)
 PIP = -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
-.PHONY: help demo test check lint types bench evaluate model clean system
+.PHONY: help demo test check lint types bench evaluate model clean system peers
 
 help:
 	@echo "make demo      base install only; the whole way on a real CT, with a picture, in out/demo"
@@ -24,6 +24,13 @@ system:
 	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -y -q libzbar0 >/dev/null 2>&1 \
 	|| { apt-get update -q >/dev/null 2>&1 && apt-get install -y -q libzbar0 >/dev/null 2>&1; }; }; } \
 	|| echo "zbar's system library is not there; zxing-cpp alone reads the QR symbols"
+
+# Programs of others that the tests let read what Coverslip writes; the tests that need one say so and are skipped without it.
+peers:
+	@for program in dcmdump:dcmtk gdcmconv:libgdcm-tools dciodvfy:dicom3tools; do \
+		command -v $${program%%:*} >/dev/null || missing="$$missing $${program#*:}"; \
+	done; test -z "$$missing" || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q >/dev/null 2>&1 \
+	&& apt-get install -y -q $$missing >/dev/null 2>&1; } || echo "not installed:$$missing"
 
 $(DEMO_VENV)/.ready: pyproject.toml $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is needed, with venv"; exit 2; }
@@ -41,7 +48,7 @@ $(VENV)/.ready: pyproject.toml $(CONSTRAINTS) requirements/full.txt requirements
 demo: system $(DEMO_VENV)/.ready
 	$(DEMO_VENV)/bin/coverslip demo --output out/demo
 
-test: system $(VENV)/.ready
+test: system peers $(VENV)/.ready
 	$(VENV)/bin/python -m pytest
 
 check: $(VENV)/.ready lint types
