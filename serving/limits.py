@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,7 +51,8 @@ class Room:
         self._lock = threading.Lock()
         self._calls = 0
         self._memory = 0
-        self._turns = threading.Semaphore(limits.parallel)
+        self._free = limits.parallel
+        self._waiting: deque[threading.Event] = deque()
 
     @property
     def calls(self) -> int:
@@ -110,16 +112,32 @@ class Room:
 
     @contextmanager
     def turn(self, deadline: Deadline) -> Iterator[None]:
-        """Wait until it is this call's turn to work.
+        """Wait until it is this call's turn to work; first come, first served.
 
         Raises
         ------
         DeadlinePassedError, CancelledError
         """
-        while not self._turns.acquire(timeout=max(min(_POLL, deadline.remaining()), 0.001)):
-            deadline.check()
+        mine = threading.Event()
+        with self._lock:
+            self._waiting.append(mine)
+            self._hand_out()
         try:
+            # A semaphore would let late callers overtake those who look at their deadline now and then.
+            while not mine.wait(max(min(_POLL, deadline.remaining()), 0.001)):
+                deadline.check()
             deadline.check()
             yield
         finally:
-            self._turns.release()
+            with self._lock:
+                if mine.is_set():
+                    self._free += 1
+                else:
+                    self._waiting.remove(mine)
+                self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give free turns to those who wait longest; the lock is held."""
+        while self._free and self._waiting:
+            self._free -= 1
+            self._waiting.popleft().set()

@@ -90,6 +90,8 @@ class TfServingEngine:
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2000),
+            # Every address that the name has is used: one model server behind each.
+            ("grpc.lb_policy_name", "round_robin"),
             # Retries are done here, where the deadline and the log are.
             ("grpc.enable_retries", 0),
         ]

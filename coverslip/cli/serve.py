@@ -93,15 +93,15 @@ def _misused(arguments: argparse.Namespace) -> str | None:
     """What is wrong with the call, or None."""
     from coverslip.serving.access import is_loopback
 
+    for name in ("listen", "metrics", "health"):
+        address = getattr(arguments, name)
+        if address and not address.startswith("unix:") and not address.rpartition(":")[2].isdigit():
+            return f"--{name} {address} is no address: expected HOST:PORT"
     files = (arguments.tls_certificate, arguments.tls_key, arguments.tls_client_roots, arguments.allow)
     if any(files) and not all(files):
         return "--tls-certificate, --tls-key, --tls-client-roots and --allow belong together: name all four"
     if not any(files) and not arguments.plaintext and not is_loopback(arguments.listen):
         return "plain text is spoken on loopback only: name the four files for TLS, or say --plaintext if the network is trusted"
-    for name in ("listen", "metrics", "health"):
-        address = getattr(arguments, name)
-        if address and not address.startswith("unix:") and not address.rpartition(":")[2].isdigit():
-            return f"--{name} {address} is no address: expected HOST:PORT"
     return None
 
 
