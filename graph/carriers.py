@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from coverslip.scheme.carriers import GATE_FLOOR, GATE_RANK, GATE_SPAN
 from coverslip.scheme.dct import SIDE
-from coverslip.scheme.quantise import COST_CAP
+from coverslip.scheme.quantise import COST_CAP, NEAR_PENALTY
 
 RANK = Fraction(GATE_RANK).limit_denominator(100)
 _BITS = 17
@@ -120,6 +120,11 @@ def _low_quantiles(values: tf.Tensor, among: tf.Tensor) -> tf.Tensor:
         below = tf.reduce_sum(tf.clip_by_value(raised - values, 0.0, 1.0), axis=[2, 3], keepdims=True)
         found += tf.clip_by_value(index - below + 1.0, 0.0, 1.0) * float(1 << bit)
     return found + lowest
+
+
+def rank(cost: tf.Tensor, near: tf.Tensor) -> tf.Tensor:
+    """Cost by which blocks are chosen: `coverslip.scheme.quantise.rank`; float32 [B, Hb, Wb], from cost float32 and near bool."""
+    return tf.minimum(cost, float(NEAR_PENALTY - 1)) + tf.cast(near, tf.float32) * float(NEAR_PENALTY)
 
 
 def choose(cost: tf.Tensor, usable: tf.Tensor, slots: tf.Tensor, votes: tf.Tensor) -> tf.Tensor:

@@ -6,8 +6,10 @@ from typing import Protocol
 
 import tensorflow as tf
 from coverslip.graph import blocks as block
-from coverslip.graph.carriers import allowed_blocks, choose
+from coverslip.graph.carriers import allowed_blocks, choose, near_mask, rank
 from coverslip.graph.quantiser import measure, move, to_bytes
+
+from coverslip.scheme.carriers import NEAR
 
 
 class Outliner(Protocol):
@@ -109,7 +111,8 @@ def embed_planes(
     cut = block.to_blocks(tf.cast(pixels, tf.float32))
     allowed = allowed_blocks(cut, mask, bounds, tf.cast(padding, tf.float32), margin)
     moved = move(cut, phases, coefficients, step, bounds)
-    carriers = choose(moved.cost, moved.usable & allowed, slots, votes)
+    near = near_mask(mask, margin + NEAR)
+    carriers = choose(rank(moved.cost, near), moved.usable & allowed, slots, votes)
     kept = moved.change * tf.expand_dims(tf.cast(carriers, tf.float32), 3)
     stego = pixels + tf.cast(block.from_blocks(kept, tf.shape(pixels)), tf.int32)
     return stego, tf.cast(carriers, tf.uint8)

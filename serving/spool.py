@@ -16,7 +16,7 @@ from pydicom import dcmread
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BYTES_PER_PIXEL = 24
-"""Planes, stego planes, mask and phases of an instance under work, measured as peak over rows x columns x frames."""
+"""Planes, stego planes, mask and phases of an instance under work, for each pixel: an estimate on the safe side, not a measurement."""
 _COPIES = 4
 """Copies of the file's own bytes: as read, parsed, to be written, as sent."""
 _HEADER_TAGS = ("Rows", "Columns", "NumberOfFrames")

@@ -23,6 +23,10 @@ COST_CAP = (1 << 17) - 1
 """Costs at or above this (grey levels squared) rank alike: slot and cost then fit one 32-bit sorting key in the graph."""
 
 
+NEAR_PENALTY = (COST_CAP + 1) // 2
+"""Added to the cost of blocks near the body, whose own cost is capped below it: they are taken after all that are far."""
+
+
 @dataclass(frozen=True)
 class Moved:
     """Blocks with every carrying coefficient at its phase.
@@ -113,6 +117,11 @@ def _lift(rounded: NDArray[np.int64], step: float, lo: int, hi: int) -> NDArray[
     return lift
 
 
+def rank(cost: NDArray[np.int64], near: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Cost by which blocks are chosen, from their own cost [Hb, Wb] and whether they are near the body [Hb, Wb]."""
+    return np.asarray(np.minimum(cost, NEAR_PENALTY - 1) + near * NEAR_PENALTY)
+
+
 def choose(
     cost: NDArray[np.int64], usable: NDArray[np.bool_], slots: NDArray[np.int32], votes: int
 ) -> NDArray[np.bool_]:
@@ -146,6 +155,7 @@ def choose(
 def embed_plane(
     pixels: NDArray[np.int32],
     allowed: NDArray[np.bool_],
+    near: NDArray[np.bool_],
     phases: NDArray[np.uint8],
     slots: NDArray[np.int32],
     coefficients: NDArray[np.float32],
@@ -160,6 +170,8 @@ def embed_plane(
     pixels : int32 [H, W]
     allowed : bool [H // 4, W // 4]
         From `coverslip.scheme.carriers.allowed_blocks`.
+    near : bool [H // 4, W // 4]
+        From `coverslip.scheme.carriers.near_blocks`.
     phases : uint8 [H // 4, W // 4, 16]
     slots : int32 [H // 4, W // 4]
     coefficients : float32 [16]
@@ -183,7 +195,7 @@ def embed_plane(
     cost = np.zeros(allowed.size, dtype=np.int64)
     usable = np.zeros(allowed.size, dtype=bool)
     cost[index], usable[index] = moved.cost, moved.usable
-    carriers = choose(cost.reshape(allowed.shape), usable.reshape(allowed.shape), slots, votes)
+    carriers = choose(rank(cost.reshape(allowed.shape), near), usable.reshape(allowed.shape), slots, votes)
     stego_blocks = blocks.reshape(-1, COEFFICIENTS).copy()
     kept = carriers.reshape(-1)[index]
     stego_blocks[index[kept]] = moved.pixels[kept]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coverslip.engine import Embedded, EmbedRequest, Measured, Segmented
-from coverslip.scheme.carriers import allowed_blocks
+from coverslip.scheme.carriers import allowed_blocks, near_blocks
 from coverslip.scheme.dct import to_blocks
 from coverslip.scheme.quantise import embed_plane, measure, to_bytes
 
@@ -47,10 +47,12 @@ class ReferenceEngine:
         carriers = np.zeros(request.slots.shape, dtype=np.uint8)
         for i, plane in enumerate(request.pixels):
             legal = int(request.legal[i, 0]), int(request.legal[i, 1])
-            allowed = allowed_blocks(plane, mask[i], legal, int(request.padding[i]), int(request.margin[i]))
+            margin = int(request.margin[i])
+            allowed = allowed_blocks(plane, mask[i], legal, int(request.padding[i]), margin)
             stego[i], chosen = embed_plane(
                 plane,
                 allowed,
+                near_blocks(mask[i], margin),
                 request.phases[i],
                 request.slots[i],
                 request.coefficients[i],

@@ -22,7 +22,7 @@ def embedded(profile):
     coefficients[list(profile.coefficients)] = 1
     allowed = np.ones((80, 100), dtype=bool)
     allowed[30:50, 30:70] = False
-    stego, _ = embed_plane(cover, allowed, plane.phases, plane.slots, coefficients, profile.step, profile.votes, (0, 4095))
+    stego, _ = embed_plane(cover, allowed, ~allowed, plane.phases, plane.slots, coefficients, profile.step, profile.votes, (0, 4095))
     return stego, symbol
 
 

@@ -75,6 +75,15 @@ def test_choose_takes_the_cheapest_usable_blocks_of_each_slot(votes, seed):
             assert cost[kept].max() <= cost[here & ~kept].min()
 
 
+def test_blocks_near_the_body_carry_only_where_farther_ones_are_too_few():
+    cost = np.array([[10, 70_000], [5, 1]])
+    near = np.array([[False, False], [True, True]])
+    one_slot, usable = np.zeros((2, 2), dtype=np.int32), np.ones((2, 2), dtype=bool)
+    ranked = quantise.rank(cost, near)
+    assert quantise.choose(ranked, usable, one_slot, 2).tolist() == [[True, True], [False, False]]
+    assert quantise.choose(ranked, usable, one_slot, 3).tolist() == [[True, True], [False, True]]
+
+
 @given(st.integers(9, 30), st.integers(9, 30), st.integers(0, 2**32 - 1))
 def test_only_carriers_differ(rows, cols, seed):
     rng = np.random.default_rng(seed)
@@ -83,7 +92,7 @@ def test_only_carriers_differ(rows, cols, seed):
     allowed = rng.random(shape) < 0.6
     slots = rng.integers(0, 4, shape).astype(np.int32)
     phases = rng.integers(0, 256, (*shape, 16), dtype=np.uint8)
-    stego, carriers = quantise.embed_plane(pixels, allowed, phases, slots, selected(ALL_SIXTEEN), 8.0, 2, (0, 4095))
+    stego, carriers = quantise.embed_plane(pixels, allowed, ~allowed, phases, slots, selected(ALL_SIXTEEN), 8.0, 2, (0, 4095))
     assert not (carriers & ~allowed).any()
     untouched = np.ones(pixels.shape, dtype=bool)
     untouched[: shape[0] * 4, : shape[1] * 4] = ~np.kron(carriers, np.ones((4, 4), dtype=bool))

@@ -22,7 +22,7 @@ def embedded(profile, frame_bytes=120, size=256, seed=1, variant=0):
     coefficients[list(profile.coefficients)] = 1
     allowed = np.ones((size // 4, size // 4), dtype=bool)
     allowed[20:40, 20:40] = False
-    stego, _ = embed_plane(cover, allowed, plane.phases, plane.slots, coefficients, profile.step, profile.votes, (0, 4095))
+    stego, _ = embed_plane(cover, allowed, ~allowed, plane.phases, plane.slots, coefficients, profile.step, profile.votes, (0, 4095))
     return cover, stego, symbol
 
 
