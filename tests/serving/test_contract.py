@@ -4,14 +4,12 @@ import json
 import re
 import subprocess
 import sys
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from coverslip.serving.client import Client
-from coverslip.serving.stubs import PROTOS, generate
+from coverslip.serving.stubs import compile_protos, generate
 from google.protobuf import descriptor_pb2
-from grpc_tools import protoc
 
 from coverslip.models import ModelKind, find_model
 from tests.serving.conftest import running
@@ -21,8 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def described(tmp_path):
     target = tmp_path / "set"
-    includes = [f"-I{ROOT / 'protos'}", f"-I{files('grpc_tools') / '_proto'}"]
-    assert protoc.main(["protoc", *includes, "--include_source_info", f"--descriptor_set_out={target}", *PROTOS]) == 0
+    assert compile_protos(ROOT, ["--include_source_info", f"--descriptor_set_out={target}"]) == 0
     return descriptor_pb2.FileDescriptorSet.FromString(target.read_bytes()).file
 
 
