@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,3 +116,26 @@ class Engine(Protocol):
     def extract(self, pixels: NDArray[np.int32], step: NDArray[np.float32]) -> Measured:
         """Measure the phases of pixels int32 [B, H, W] at step float32 [B]."""
         ...
+
+
+class SignatureEngine(ABC):
+    """An engine over a model with the signatures ``segment``, ``embed`` and ``extract``; a runtime says how one is run."""
+
+    def segment(self, pixels: NDArray[np.int32]) -> Segmented:
+        """Outline the body in pixels int32 [B, H, W]."""
+        out = self._run("segment", {"pixels": pixels})
+        return Segmented(out["mask"], out["score"])
+
+    def embed(self, request: EmbedRequest) -> Embedded:
+        """Embed a phase plane into each image."""
+        out = self._run("embed", vars(request))
+        return Embedded(out["stego"], out["mask"], out["carriers"])
+
+    def extract(self, pixels: NDArray[np.int32], step: NDArray[np.float32]) -> Measured:
+        """Measure the phases of pixels int32 [B, H, W] at step float32 [B]."""
+        out = self._run("extract", {"pixels": pixels, "step": step})
+        return Measured(out["phases"], out["mask"])
+
+    @abstractmethod
+    def _run(self, signature: str, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Outputs of a signature by name, for inputs by name."""

@@ -7,11 +7,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from coverslip.batch import one_by_one
-from coverslip.engine import Embedded, EmbedRequest, Measured, Segmented
+from coverslip.engine import SignatureEngine
 from coverslip.errors import EngineError, ModelMissingError
 from coverslip.models import ModelKind, find_model
 
@@ -43,7 +42,7 @@ def load_interpreter(path: Path, threads: int, runtimes: tuple[str, ...] = RUNTI
     raise EngineError("no LiteRT runtime is installed: pip install ai-edge-litert, or tflite-runtime on Python 3.11 and older")
 
 
-class LiteRtEngine:
+class LiteRtEngine(SignatureEngine):
     """Runs the released .tflite; see `coverslip.engine.Engine`.
 
     Images go through one by one: memory stays that of one image, the runtime's plan for an image size is made once, and the bytes
@@ -68,21 +67,6 @@ class LiteRtEngine:
         self._interpreter: Any = None
         self._runners: dict[str, Any] = {}
         self._turn = threading.Lock()
-
-    def segment(self, pixels: NDArray[np.int32]) -> Segmented:
-        """Outline the body in pixels int32 [B, H, W]."""
-        out = self._run("segment", {"pixels": pixels})
-        return Segmented(out["mask"], out["score"])
-
-    def embed(self, request: EmbedRequest) -> Embedded:
-        """Embed a phase plane into each image."""
-        out = self._run("embed", vars(request))
-        return Embedded(out["stego"], out["mask"], out["carriers"])
-
-    def extract(self, pixels: NDArray[np.int32], step: NDArray[np.float32]) -> Measured:
-        """Measure the phases of pixels int32 [B, H, W] at step float32 [B]."""
-        out = self._run("extract", {"pixels": pixels, "step": step})
-        return Measured(out["phases"], out["mask"])
 
     def _run(self, signature: str, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         with self._turn:

@@ -6,18 +6,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from coverslip.batch import one_by_one
-from coverslip.engine import Embedded, EmbedRequest, Measured, Segmented
+from coverslip.engine import SignatureEngine
 from coverslip.errors import EngineError, ModelMissingError
 from coverslip.models import ModelKind, find_model, latest_version
 
 SIGNATURES = ("segment", "embed", "extract")
 
 
-class TensorFlowEngine:
+class TensorFlowEngine(SignatureEngine):
     """Runs the released SavedModel; see `coverslip.engine.Engine`. TensorFlow is imported when it is first used.
 
     Images go through one by one: memory stays that of one image, and the bytes do not depend on the batch.
@@ -33,21 +32,6 @@ class TensorFlowEngine:
     def __init__(self, path: Path | str | None = None) -> None:
         self._path = None if path is None else Path(path)
         self._model: Any = None
-
-    def segment(self, pixels: NDArray[np.int32]) -> Segmented:
-        """Outline the body in pixels int32 [B, H, W]."""
-        out = self._run("segment", {"pixels": pixels})
-        return Segmented(out["mask"], out["score"])
-
-    def embed(self, request: EmbedRequest) -> Embedded:
-        """Embed a phase plane into each image."""
-        out = self._run("embed", vars(request))
-        return Embedded(out["stego"], out["mask"], out["carriers"])
-
-    def extract(self, pixels: NDArray[np.int32], step: NDArray[np.float32]) -> Measured:
-        """Measure the phases of pixels int32 [B, H, W] at step float32 [B]."""
-        out = self._run("extract", {"pixels": pixels, "step": step})
-        return Measured(out["phases"], out["mask"])
 
     def _run(self, signature: str, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         model = self._load()

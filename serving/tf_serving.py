@@ -17,7 +17,7 @@ from coverslip.serving.tensors import to_array, to_tensor
 from numpy.typing import NDArray
 
 from coverslip.batch import one_by_one
-from coverslip.engine import Embedded, EmbedRequest, Measured, Segmented
+from coverslip.engine import SignatureEngine
 from coverslip.errors import EngineError
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -55,7 +55,7 @@ class TlsFiles:
         return grpc.ssl_channel_credentials(self.roots.read_bytes(), key, chain)
 
 
-class TfServingEngine:
+class TfServingEngine(SignatureEngine):
     """Asks a model server; see `coverslip.engine.Engine`. One channel, shared by threads.
 
     Images go out one a call: bytes do not depend on the batch, and the server merges calls if it is told to.
@@ -106,21 +106,6 @@ class TfServingEngine:
         """Version that answered last; 0 before any did."""
         self.retries = 0
         """Calls that were sent again."""
-
-    def segment(self, pixels: NDArray[np.int32]) -> Segmented:
-        """Outline the body in pixels int32 [B, H, W]."""
-        out = self._run("segment", {"pixels": pixels})
-        return Segmented(out["mask"], out["score"])
-
-    def embed(self, request: EmbedRequest) -> Embedded:
-        """Embed a phase plane into each image."""
-        out = self._run("embed", vars(request))
-        return Embedded(out["stego"], out["mask"], out["carriers"])
-
-    def extract(self, pixels: NDArray[np.int32], step: NDArray[np.float32]) -> Measured:
-        """Measure the phases of pixels int32 [B, H, W] at step float32 [B]."""
-        out = self._run("extract", {"pixels": pixels, "step": step})
-        return Measured(out["phases"], out["mask"])
 
     def close(self) -> None:
         """Give the connection up."""
