@@ -6,7 +6,7 @@ import copy
 import hashlib
 import hmac
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -18,7 +18,7 @@ from pydicom.uid import UID
 from coverslip import record as records
 from coverslip import symbol as symbols
 from coverslip.dicom import header
-from coverslip.dicom.instance import Instance, read_instance, write_instance
+from coverslip.dicom.instance import Instance, write_instance
 from coverslip.engine import EmbedRequest, Engine
 from coverslip.errors import (
     AlreadyCarriesError,
@@ -52,6 +52,7 @@ _CHECK_LABEL = b"coverslip check v1"
 _CHECK_BYTES = 8
 _FRAMES_AT_ONCE = 8
 _LARGEST_SLOT = 8190
+_ALPHAS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.35, 0.4, 0.45)
 
 
 @dataclass(frozen=True)
@@ -326,6 +327,14 @@ def read_cropped(pixels: NDArray[np.int32], recipient: Recipient, profile: Profi
     return Reader(measured, dither, profile.step, profile.coefficients, profile.alpha, origin=(row, col)).find()
 
 
+def changed_outside(cover: NDArray[np.int32], stego: NDArray[np.int32], carriers: NDArray[np.bool_]) -> int:
+    """Pixels of a plane [H, W] that differ and lie in no carrier; carriers bool [H // 4, W // 4]."""
+    changed = cover != stego
+    rows, cols = (side * SIDE for side in carriers.shape)
+    changed[:rows, :cols] &= ~np.kron(carriers, np.ones((SIDE, SIDE), dtype=bool))
+    return int(changed.sum())
+
+
 def _covered(carriers: NDArray[np.bool_], slots: NDArray[np.int32]) -> int:
     return int(np.unique(slots[carriers]).size)
 
@@ -378,10 +387,9 @@ class _Embedder:
             return FrameReport(mask, carriers, None, "no body was found")
         if not carriers.any():
             return FrameReport(mask, carriers, None, "no block may carry")
-        changed_outside = self._changed_outside(cover, stego, carriers)
-        if changed_outside:
+        if outside := changed_outside(cover, stego, carriers):
             raise DoesNotComeBackError(
-                f"the engine changed {changed_outside} pixels outside the carriers; none was expected: do not use this model"
+                f"the engine changed {outside} pixels outside the carriers; none was expected: do not use this model"
             )
         covered = _covered(carriers, slots)
         votes = read_plane(stego, self._recipient, self._profile)
@@ -393,14 +401,6 @@ class _Embedder:
         return FrameReport(
             mask, carriers, None, f"its carriers reach {covered} of the {self._slots_needed} groups of modules"
         )
-
-    @staticmethod
-    def _changed_outside(cover: NDArray[np.int32], stego: NDArray[np.int32], carriers: NDArray[np.bool_]) -> int:
-        changed = cover != stego
-        rows, cols = (side * SIDE for side in carriers.shape)
-        inside = np.kron(carriers, np.ones((SIDE, SIDE), dtype=bool))
-        changed[:rows, :cols] &= ~inside
-        return int(changed.sum())
 
     def _variant(self, frames: slice, variant: int) -> list[_Attempt]:
         plane = self._phase_plane(variant)
@@ -599,7 +599,10 @@ def _report(
         payload=payload(np.ones(carriers), per_block, instance.planes.size),
         psnr=psnr_three(instance.planes, stego, instance.legal),
         changed_pixels=int((instance.planes != stego).sum()),
-        changed_outside=0,
+        changed_outside=sum(
+            changed_outside(cover, plane, frame.carriers)
+            for cover, plane, frame in zip(instance.planes, stego, frames, strict=True)
+        ),
         record_bytes=sealed.record_bytes,
         sealed_bytes=len(sealed.frame),
         recorded=sealed.recorded,
@@ -614,9 +617,10 @@ def _candidates(marked: header.Mark | None, profile: Profile | None) -> list[Pro
     if profile is not None:
         return [profile]
     if marked is not None and marked.profile in PROFILES:
-        named = PROFILES[marked.profile]
-        first = Profile(named.name, named.scheme, marked.step, named.coefficients, named.votes, named.alpha, named.margin)
-        return [first, *(p for p in keyed if p != first)]
+        first = replace(PROFILES[marked.profile], step=marked.step)
+        # The mark does not say alpha: where the profile's own finds nothing, those a caller may have chosen are tried last.
+        others = [replace(first, alpha=alpha) for alpha in _ALPHAS if first.scheme is Scheme.KEYED]
+        return [first, *(p for p in keyed if p != first), *others]
     return keyed
 
 
@@ -792,13 +796,6 @@ def open_frame(sealed: bytes, identity: Identity) -> records.Record:
             "a record for this identity was found but does not open: it was altered, or made by something that is not "
             "Coverslip; read it from an undamaged copy"
         ) from None
-
-
-def embed_file(source: Path, target: Path, recipient: Recipient, engine: Engine, options: EmbedOptions) -> Embedding:
-    """Embed one file into another; nothing is written when anything fails."""
-    embedding = embed(read_instance(source), recipient, engine, options)
-    embedding.write(target)
-    return embedding
 
 
 def restore(instance: Instance, record: records.Record) -> Instance:

@@ -162,6 +162,13 @@ def test_changed_pixels_are_damage_not_garbage(stego, harm):
         pipeline.extract(with_planes(instance, planes), IDENTITY)
 
 
+@pytest.mark.parametrize("alpha", [0.07, 0.1, 0.4])
+def test_another_alpha_is_found_without_being_named(cover, tmp_path, alpha):
+    # The mark holds the step but not alpha; a record written with another alpha was once told to be damaged.
+    embed(cover, replace(DEFAULT, alpha=alpha)).write(tmp_path / "stego.dcm")
+    assert len(pipeline.extract(read_instance(tmp_path / "stego.dcm"), IDENTITY).record) > 20
+
+
 def test_embedding_twice_is_refused(stego):
     with pytest.raises(AlreadyCarriesError):
         embed(stego)
