@@ -6,14 +6,16 @@ VENV ?= .venv
 CONSTRAINTS = requirements/constraints.txt
 # Installing makes the stubs of the wire contract out of them.
 PROTOS = $(wildcard protos/coverslip/*/v1/*.proto protos/coverslip/v1/*.proto)
+NODE = serving/examples/node
 PIP = -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
-.PHONY: help demo test check lint types bench evaluate model clean system peers
+.PHONY: help demo test node check lint types bench evaluate model clean system peers
 
 help:
 	@echo "make demo      base install only; the whole way on a real CT, with a picture, in out/demo"
 	@echo "make test      everything installed, all tests"
 	@echo "make check     ruff, mypy and the fast tests"
+	@echo "make node      the Node.js example's packages and generated stubs, and buf, which lints the contract"
 	@echo "make bench     time of each part, as ratios in one run"
 	@echo "make evaluate  every slice of ../shared/data embedded and read back, as a table"
 	@echo "make model     train and export the released model again from ../shared/data"
@@ -48,14 +50,23 @@ $(VENV)/.ready: pyproject.toml $(CONSTRAINTS) requirements/full.txt requirements
 demo: system $(DEMO_VENV)/.ready
 	$(DEMO_VENV)/bin/coverslip demo --output out/demo
 
-test: system peers $(VENV)/.ready
+# The example of a client in another language, its generated stubs, and buf, which lints the contract. Node.js comes out of the environment.
+$(NODE)/node_modules/.ready: $(VENV)/.ready $(NODE)/package.json $(PROTOS)
+	cd $(NODE) && export PATH="$(abspath $(VENV))/bin:$$PATH" \
+	&& npm install --silent --no-package-lock --ignore-scripts --no-audit --no-fund && npm run --silent generate
+	touch $@
+
+node: $(NODE)/node_modules/.ready
+
+test: system peers $(VENV)/.ready node
 	$(VENV)/bin/python -m pytest
 
 check: $(VENV)/.ready lint types
 	$(VENV)/bin/python -m pytest -q -m "not slow"
 
-lint: $(VENV)/.ready
+lint: $(VENV)/.ready node
 	$(VENV)/bin/ruff check .
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(NODE)/node_modules/.bin/buf lint protos
 
 # mypy wants the packages where their names say; the source folders are linked into that shape.
 types: $(VENV)/.ready
