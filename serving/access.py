@@ -18,9 +18,11 @@ class Right(str, Enum):
 
     EMBED = "embed"
     EXTRACT = "extract"
+    OPEN = "open"
 
 
-EVERY_RIGHT = frozenset(Right)
+EITHER_RIGHT = frozenset({Right.EMBED, Right.EXTRACT})
+"""For what neither makes nor reads a record."""
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -69,6 +70,22 @@ class Extracted:
     sealed: bytes
     frame: int
     profile: str
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A record that the gateway opened.
+
+    Attributes
+    ----------
+    attributes : dict
+        In the DICOM JSON model (PS3.18, annex F).
+    restored : bytes
+        The DICOM file with its identity back in the header; empty where it was not asked for.
+    """
+
+    attributes: dict[str, Any] = field(repr=False)
+    restored: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -206,6 +223,33 @@ class Client:
         with _told():
             answer = self._stub.Extract(request, timeout=self._timeout, metadata=_metadata(request_id))
         return _opened("", answer, identity)
+
+    def extract_opened(
+        self, instance: Path | bytes, recipient: Recipient, profile: str = "", *, restore: bool = False, request_id: str = ""
+    ) -> Opened:
+        """Let the gateway open a record, where its operator gave it the key and the allow-list gives this certificate the right.
+
+        Parameters
+        ----------
+        instance : Path or bytes
+            A DICOM file.
+        recipient : Recipient
+            Who it was sealed to.
+        profile, request_id : str
+            As for `extract`.
+        restore : bool
+            Give the instance back with its identity in the header.
+
+        Raises
+        ------
+        RemoteError
+            The gateway refused or failed; ``cannot-open`` where it holds no such key.
+        """
+        options = pb.ExtractOptions(recipient=str(recipient), profile=_PROFILES[profile], open=True, restore=restore)
+        request = pb.ExtractRequest(instance=_content(instance), options=options)
+        with _told():
+            answer = self._stub.Extract(request, timeout=self._timeout, metadata=_metadata(request_id))
+        return Opened(json.loads(answer.record), answer.restored)
 
     def segment(self, instance: Path | bytes) -> Outlines:
         """Outline the body in every frame.

@@ -41,6 +41,12 @@ class NotAllowedError(CoverslipError):
     code = "not-allowed"
 
 
+class CannotOpenError(CoverslipError):
+    """The server was asked to open a record, and holds no key for it."""
+
+    code = "cannot-open"
+
+
 class NotReadyError(CoverslipError):
     """The model has not answered yet."""
 

@@ -17,6 +17,7 @@ from coverslip.serving.access import Access
 from coverslip.serving.limits import Limits, Room
 from coverslip.serving.log import Log
 from coverslip.serving.metrics import Metrics
+from coverslip.serving.opening import Opener
 from coverslip.serving.service import Service
 from coverslip.serving.spool import Spool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -77,6 +78,8 @@ class Settings:
         Seconds that calls have to finish when the gateway stops.
     model_version : int
         Of a model in process; 0 where the engine tells.
+    opener : Opener
+        Keys for opening records here; needs ``tls``.
     """
 
     address: str = "127.0.0.1:50051"
@@ -89,6 +92,18 @@ class Settings:
     probe_seconds: float = 0.0
     grace: float = 30.0
     model_version: int = 0
+    opener: Opener = field(default_factory=Opener)
+
+    def __post_init__(self) -> None:
+        """Refuse what must never be, however it was asked for.
+
+        Raises
+        ------
+        ValueError
+            Opened records would go to callers without a certificate.
+        """
+        if self.opener.identities and (self.tls is None or self.access.clients is None):
+            raise ValueError("records are opened for certificates with that right only: an opener needs tls and an allow-list")
 
 
 def _split(address: str) -> tuple[str, int]:
@@ -113,7 +128,7 @@ class Gateway:
         self.metrics = Metrics()
         self.metrics.watch_retries(lambda: float(getattr(engine, "retries", 0)))
         self._health = health.HealthServicer(experimental_non_blocking=True, experimental_thread_pool=futures.ThreadPoolExecutor(2))
-        self._service = Service(engine, Room(settings.limits), settings.access, Spool(settings.spool), self.metrics, log)
+        self._service = Service(engine, Room(settings.limits), settings.access, Spool(settings.spool), self.metrics, log, settings.opener)
         self._server = self._build()
         self._health_server: Any = None
         self._stop_metrics: Any = None

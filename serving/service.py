@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import secrets
@@ -17,17 +18,18 @@ import numpy as np
 from coverslip.serving import deadline
 from coverslip.serving._stubs import coverslip_pb2 as pb
 from coverslip.serving._stubs.coverslip_pb2_grpc import CoverslipServiceServicer
-from coverslip.serving.access import EVERY_RIGHT, Access, Right, names_of
+from coverslip.serving.access import EITHER_RIGHT, Access, Right, names_of
 from coverslip.serving.errors import BadRequestError, CancelledError, NotReadyError
 from coverslip.serving.limits import MIB, Room
 from coverslip.serving.log import Log
 from coverslip.serving.metrics import Metrics
+from coverslip.serving.opening import Opener
 from coverslip.serving.spool import Incoming, Spool, memory_for, spooling
 from coverslip.serving.status import REQUEST_ID, status_of, trailing
 from numpy.typing import NDArray
 
 from coverslip import pipeline
-from coverslip.dicom.instance import Instance, read_instance
+from coverslip.dicom.instance import Instance, read_instance, write_instance
 from coverslip.engine import Embedded, EmbedRequest, Engine, Measured, Segmented
 from coverslip.errors import CoverslipError, EngineError
 from coverslip.keys import Identity, Recipient
@@ -128,15 +130,19 @@ class Service(CoverslipServiceServicer):
     spool : Spool
     metrics : Metrics
     log : Log
+    opener : Opener
     """
 
-    def __init__(self, engine: Engine, room: Room, access: Access, spool: Spool, metrics: Metrics, log: Log) -> None:
+    def __init__(
+        self, engine: Engine, room: Room, access: Access, spool: Spool, metrics: Metrics, log: Log, opener: Opener
+    ) -> None:
         self._engine = WatchedEngine(engine, metrics)
         self._room = room
         self._access = access
         self._spool = spool
         self._metrics = metrics
         self._log = log
+        self._opener = opener
         self.ready = False
         """The model has answered; calls are refused before."""
 
@@ -144,7 +150,7 @@ class Service(CoverslipServiceServicer):
 
     def Segment(self, request: pb.SegmentRequest, context: Any) -> pb.SegmentResponse:
         """Outline the body."""
-        return self._unary("Segment", EVERY_RIGHT, request.instance, context, self._segment)
+        return self._unary("Segment", EITHER_RIGHT, request.instance, context, self._segment)
 
     def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:
         """Embed into one instance."""
@@ -157,12 +163,16 @@ class Service(CoverslipServiceServicer):
 
     def Extract(self, request: pb.ExtractRequest, context: Any) -> pb.ExtractResponse:
         """Read one instance's sealed record."""
-        rights = frozenset({Right.EXTRACT})
-        return self._unary("Extract", rights, request.instance, context, lambda path: self._extract(path, request.options))
+
+        def work(path: Path) -> pb.ExtractResponse:
+            self._check_opening(request.options, context)
+            return self._extract(path, request.options)
+
+        return self._unary("Extract", frozenset({Right.EXTRACT}), request.instance, context, work)
 
     def Inspect(self, request: pb.InspectRequest, context: Any) -> pb.InspectResponse:
         """Say what fits into one instance."""
-        return self._unary("Inspect", EVERY_RIGHT, request.instance, context, lambda path: self._inspect(path, request.use_padding))
+        return self._unary("Inspect", EITHER_RIGHT, request.instance, context, lambda path: self._inspect(path, request.use_padding))
 
     def EmbedSeries(self, requests: Iterator[pb.EmbedSeriesRequest], context: Any) -> Iterator[pb.EmbedSeriesResponse]:
         """Embed into one instance after the other."""
@@ -188,7 +198,9 @@ class Service(CoverslipServiceServicer):
         """Read one instance's sealed record after the other's."""
         with self._call("ExtractSeries", frozenset({Right.EXTRACT}), context) as call:
             options = _options(requests)
-            _recipient(options.recipient)
+            self._check_opening(options, context)
+            if options.restore:
+                raise BadRequestError("options.restore is for one instance: leave it out in a series, and restore from the records")
             for label, place in self._instances(call, requests):
                 try:
                     with self._work(call, place.path):
@@ -231,8 +243,27 @@ class Service(CoverslipServiceServicer):
     def _extract(self, path: Path, options: pb.ExtractOptions) -> pb.ExtractResponse:
         recipient = _recipient(options.recipient)
         engine = None if options.without_model else self._engine
-        found = pipeline.extract_sealed(read_instance(path), recipient, engine, _profile(options.profile), options.cropped)
-        return pb.ExtractResponse(sealed=found.sealed, frame=found.frame, profile=found.profile, agreement=found.votes.agreement)
+        instance = read_instance(path)
+        found = pipeline.extract_sealed(instance, recipient, engine, _profile(options.profile), options.cropped)
+        answer = pb.ExtractResponse(sealed=found.sealed, frame=found.frame, profile=found.profile, agreement=found.votes.agreement)
+        if options.open:
+            record = self._opener.open(found.sealed, recipient)
+            answer.record = json.dumps(record.to_json())
+            if options.restore:
+                target = path.with_name("restored.dcm")
+                restored = pipeline.restore(instance, record)
+                write_instance(restored, restored.planes, target)
+                answer.restored = target.read_bytes()
+        return answer
+
+    def _check_opening(self, options: pb.ExtractOptions, context: Any) -> None:
+        """Whether a record may be opened here, before any work is done on it."""
+        recipient = _recipient(options.recipient)
+        if options.open:
+            self._access.check(names_of(context), frozenset({Right.OPEN}))
+            self._opener.identity(recipient)
+        elif options.restore:
+            raise BadRequestError("options.restore needs options.open: set both, or restore where the key is")
 
     def _inspect(self, path: Path, use_padding: bool) -> pb.InspectResponse:
         instance = read_instance(path)
@@ -285,7 +316,7 @@ class Service(CoverslipServiceServicer):
                 raise
             finally:
                 call.instances = 1
-                call.bytes_out = len(getattr(answer, "instance", b"") or getattr(answer, "sealed", b""))
+                call.bytes_out = len(getattr(answer, "instance", b"") or getattr(answer, "restored", b"") or getattr(answer, "sealed", b""))
                 self._metrics.instance(method, code, call.bytes_in, call.bytes_out)
             return answer
         raise AssertionError("a call that fails is aborted")

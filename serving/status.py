@@ -22,7 +22,7 @@ _BY_CODE = {
         "truncated-file", "unsupported-pixels",
     ),
     grpc.StatusCode.FAILED_PRECONDITION: (
-        "already-carries", "burned-in-annotation", "no-body", "no-carriers", "record-too-large", "wrong-key",
+        "already-carries", "burned-in-annotation", "cannot-open", "no-body", "no-carriers", "record-too-large", "wrong-key",
     ),
     grpc.StatusCode.NOT_FOUND: ("no-message",),
     grpc.StatusCode.DATA_LOSS: ("damaged-message",),

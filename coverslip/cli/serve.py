@@ -50,6 +50,8 @@ def _add_tls(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tls-key", type=Path, metavar="FILE", help="the gateway's key (PEM)")
     group.add_argument("--tls-client-roots", type=Path, metavar="FILE", help="who signs client certificates (PEM)")
     group.add_argument("--allow", type=Path, metavar="FILE", help="allow-list of certificate names and their rights (JSON)")
+    text = "open records of this identity for clients with the right 'open' (again for another); needs the four files above"
+    group.add_argument("--open-with", type=Path, action="append", default=[], metavar="FILE", help=text)
     text = "speak plain text where others than this machine can listen: never outside a trusted network"
     group.add_argument("--plaintext", action="store_true", help=text)
 
@@ -100,6 +102,8 @@ def _misused(arguments: argparse.Namespace) -> str | None:
     files = (arguments.tls_certificate, arguments.tls_key, arguments.tls_client_roots, arguments.allow)
     if any(files) and not all(files):
         return "--tls-certificate, --tls-key, --tls-client-roots and --allow belong together: name all four"
+    if arguments.open_with and not all(files):
+        return "--open-with hands identities out, to listed certificates only: name the four files for TLS too, or let clients open"
     if not any(files) and not arguments.plaintext and not is_loopback(arguments.listen):
         return "plain text is spoken on loopback only: name the four files for TLS, or say --plaintext if the network is trusted"
     return None
@@ -109,6 +113,7 @@ def _settings(arguments: argparse.Namespace) -> Any:
     from coverslip.serving.access import Access
     from coverslip.serving.gateway import Settings, Tls
     from coverslip.serving.limits import MIB, Limits
+    from coverslip.serving.opening import Opener
 
     limits = Limits(
         calls=arguments.calls,
@@ -130,6 +135,7 @@ def _settings(arguments: argparse.Namespace) -> Any:
         probe_seconds=_PROBE_SECONDS if arguments.tf_serving else 0.0,
         grace=arguments.grace,
         model_version=0 if arguments.tf_serving else _version_in_process(arguments),
+        opener=Opener.read(arguments.open_with),
     )
 
 
