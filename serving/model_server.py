@@ -17,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import grpc
 import tensorflow as tf
+from coverslip.serving.ssl_config import parsed
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -280,10 +281,14 @@ def config_of(folder: Path, name: str = "coverslip", label: str = "stable") -> A
 
 
 def read_config(path: Path) -> Any:
-    """A ``models.config`` in protobuf's text format."""
-    from google.protobuf import text_format
+    """A ``models.config`` in protobuf's text format.
 
-    return text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    return parsed(path, model_server_config_pb2.ModelServerConfig())
 
 
 def build(config: Any, address: str, workers: int = 8, credentials: Any = None) -> tuple[Any, int]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PROTOS = ("coverslip/v1/coverslip.proto", "coverslip/tfserving/v1/predict.proto")
+PROTOS = ("coverslip/v1/coverslip.proto", "coverslip/tfserving/v1/predict.proto", "coverslip/tfserving/v1/ssl_config.proto")
 TARGET = Path(__file__).resolve().parent / "_stubs"
 
 

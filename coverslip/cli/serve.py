@@ -91,6 +91,15 @@ def _version_in_process(arguments: argparse.Namespace) -> int:
     return int(json.loads(record.read_text()).get("version", 0)) if record.is_file() else 0
 
 
+def _misused_model_server(arguments: argparse.Namespace) -> str | None:
+    own = (arguments.tf_serving_certificate, arguments.tf_serving_key)
+    if any((arguments.tf_serving_roots, *own)) and not arguments.tf_serving:
+        return "--tf-serving-roots, -certificate and -key are for --tf-serving HOST:PORT: name it too"
+    if any(own) and not (all(own) and arguments.tf_serving_roots):
+        return "--tf-serving-certificate and --tf-serving-key belong together, and need --tf-serving-roots: name all three"
+    return None
+
+
 def _misused(arguments: argparse.Namespace) -> str | None:
     """What is wrong with the call, or None."""
     from coverslip.serving.access import is_loopback
@@ -99,6 +108,8 @@ def _misused(arguments: argparse.Namespace) -> str | None:
         address = getattr(arguments, name)
         if address and not address.startswith("unix:") and not address.rpartition(":")[2].isdigit():
             return f"--{name} {address} is no address: expected HOST:PORT"
+    if wrong := _misused_model_server(arguments):
+        return wrong
     files = (arguments.tls_certificate, arguments.tls_key, arguments.tls_client_roots, arguments.allow)
     if any(files) and not all(files):
         return "--tls-certificate, --tls-key, --tls-client-roots and --allow belong together: name all four"

@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from coverslip import errors as core
 from tests.serving.conftest import running
 
+SERVERS = ("gateway", "model-server")
+
 
 class Authority:
     """Signs certificates into a folder."""
@@ -47,7 +49,7 @@ class Authority:
 
     def issue(self, name):
         key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName([x509.DNSName(name), x509.DNSName("localhost")] if name == "gateway" else [x509.DNSName(name)])
+        names = x509.SubjectAlternativeName([x509.DNSName(name), x509.DNSName("localhost")] if name in SERVERS else [x509.DNSName(name)])
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "somebody")])
         certificate, private = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         self._write(certificate, self._sign(subject, key.public_key(), names))
@@ -94,6 +96,8 @@ def test_certificates_and_rights_decide_who_may_do_what(tmp_path, cover, identit
         (["--listen", "example.org:1"], "loopback"),
         (["--tls-key", "x"], "belong together"),
         (["--listen", "127.0.0.1"], "HOST:PORT"),
+        (["--tf-serving-roots", "x"], "name it too"),
+        (["--tf-serving", "x:1", "--tf-serving-certificate", "x"], "name all three"),
     ],
 )
 def test_what_is_not_safe_or_makes_no_sense_is_refused_at_the_start(words, sentence):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import subprocess
+import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from coverslip.serving._stubs.ssl_config_pb2 import SslConfig
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from coverslip.cli import _parser
 from coverslip.models import ModelKind, find_model
@@ -18,27 +23,26 @@ from coverslip.models import ModelKind, find_model
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEPLOY = ROOT / "serving" / "deploy"
 MANIFESTS = [(path.name, item) for path in sorted(DEPLOY.glob("kubernetes/*.yaml")) for item in yaml.safe_load_all(path.read_text())]
-TYPES = descriptor_pb2.FieldDescriptorProto
 
 
-def message(name, **fields):
-    """A message of TensorFlow Serving's that its Python package leaves out: fields as (number, type), from its .proto."""
-    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="tensorflow.serving", syntax="proto3")
-    file.dependency.append("google/protobuf/wrappers.proto")
-    described = file.message_type.add(name=name)
-    for field, (number, kind) in fields.items():
-        repeated = kind.startswith("repeated ")
-        label = TYPES.LABEL_REPEATED if repeated else TYPES.LABEL_OPTIONAL
-        single = kind.removeprefix("repeated ")
-        added = described.field.add(name=field, number=number, label=label)
-        if single[0].isupper():
-            added.type, added.type_name = TYPES.TYPE_MESSAGE, f".google.protobuf.{single}"
-        else:
-            added.type = TYPES.Type.Value(f"TYPE_{single.upper()}")
+def message(name, module):
+    """A message of TensorFlow Serving's: its own where its Python package has it, else as tensorflow_serving.proto here restates it."""
+    try:
+        return getattr(importlib.import_module(f"tensorflow_serving.{module}"), name)
+    except ModuleNotFoundError:
+        return restated()[f"restated.{name}"]
+
+
+@cache
+def restated():
+    here = Path(__file__).parent
+    with tempfile.TemporaryDirectory() as made:
+        target = Path(made) / "set"
+        words = [sys.executable, "-m", "grpc_tools.protoc", f"-I{here}", f"--descriptor_set_out={target}", "--include_imports"]
+        subprocess.run([*words, "tensorflow_serving.proto"], check=True)
+        files = descriptor_pb2.FileDescriptorSet.FromString(target.read_bytes()).file
     pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tensorflow.serving.{name}"))
+    return message_factory.GetMessageClassesForFiles([f.name for f in files if pool.Add(f) or f.package == "restated"], pool)
 
 
 def test_the_models_config_is_tensorflow_serving_s_and_its_labels_name_loaded_versions():
@@ -69,29 +73,30 @@ def test_the_stand_in_serves_the_models_config(tmp_path):
 
 
 def test_the_batching_parameters_are_tensorflow_serving_s():
-    names = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
-    fields = {name: (number, "Int64Value") for number, name in enumerate(names, 1)}
-    kind = message("BatchingParameters", **fields, thread_pool_name=(5, "StringValue"), allowed_batch_sizes=(6, "repeated int64"))
+    kind = message("BatchingParameters", "servables.tensorflow.session_bundle_config_pb2")
     parameters = text_format.Parse((DEPLOY / "batching_parameters.txt").read_text(), kind())
     assert parameters.max_batch_size.value > 1 and parameters.num_batch_threads.value >= 1
 
 
 def test_the_monitoring_config_is_tensorflow_serving_s():
-    text = (DEPLOY / "monitoring.config").read_text()
-    inside = re.fullmatch(r"prometheus_config \{(.*)\}\s*", text, re.DOTALL)
-    assert inside
-    config = text_format.Parse(inside[1], message("PrometheusConfig", enable=(1, "bool"), path=(2, "string"))())
-    assert config.enable and config.path.startswith("/")
+    config = text_format.Parse((DEPLOY / "monitoring.config").read_text(), message("MonitoringConfig", "config.monitoring_config_pb2")())
+    assert config.prometheus_config.enable and config.prometheus_config.path.startswith("/")
+
+
+def test_a_field_that_tensorflow_serving_does_not_know_is_noticed():
+    kind = message("BatchingParameters", "servables.tensorflow.session_bundle_config_pb2")
+    with pytest.raises(text_format.ParseError, match="max_batch"):
+        text_format.Parse("max_batch { value: 8 }", kind())
 
 
 def test_the_ssl_config_that_is_written_is_tensorflow_serving_s(tmp_path):
+    """That a server takes it and clients come in by it: test_model_server_tls.py."""
     files = []
     for name in ("key", "certificate", "roots"):
         files.append(tmp_path / name)
         files[-1].write_text(f"-----BEGIN {name}-----\nab+/=\n-----END {name}-----\n")
     done = subprocess.run([DEPLOY / "write_ssl_config.sh", *files], capture_output=True, text=True, check=True)
-    fields = {"server_key": (1, "string"), "server_cert": (2, "string"), "custom_ca": (3, "string"), "client_verify": (4, "bool")}
-    config = text_format.Parse(done.stdout, message("SSLConfig", **fields)())
+    config = text_format.Parse(done.stdout, SslConfig())
     assert [config.server_key, config.server_cert, config.custom_ca] == [file.read_text() for file in files]
     assert config.client_verify
 
