@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("coverslip.cli.inspect", "say what fits in an image, before anything is written"),
     "serve": ("coverslip.cli.serve", "answer imaging systems over gRPC"),
     "model-server": ("coverslip.cli.model_server", "stand in for TensorFlow Serving, for tests and places without containers"),
+    "train": ("coverslip.cli.train", "prepare data, train and measure the network that outlines the body"),
     "demo": ("coverslip.cli.demo", "the whole way on a real CT with an invented patient, with a picture"),
 }
 """Command: (module, one line of help)."""
