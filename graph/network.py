@@ -11,6 +11,7 @@ import tensorflow as tf
 import tf_keras
 from coverslip.graph.paste import paste
 from coverslip.graph.preprocess import CHANNELS, SIDE, prepare
+from coverslip.graph.refine import CELLS, refine
 from coverslip.graph.regions import Detections, HatAligner, Proposals
 from numpy.typing import NDArray
 from official.vision.configs import backbones as backbone_configs
@@ -26,7 +27,7 @@ MASK_LEVEL = 2
 CANDIDATES = 48
 PROPOSALS = 8
 PROPOSAL_OVERLAP = 0.7
-DETECTIONS = 2
+DETECTIONS = 1
 DETECTION_OVERLAP = 0.5
 
 
@@ -149,7 +150,6 @@ class Network(tf.Module):
         batch = tf.shape(pixels)[0]
         shapes = tf.tile(prepared.shape[tf.newaxis], tf.stack([batch, 1]))
         out = self._call(prepared.image, image_shape=shapes, training=False)
-        size = tf.shape(pixels)[1], tf.shape(pixels)[2]
-        boxes, scores = out["detection_outer_boxes"], out["detection_scores"]
-        mask = paste(out["detection_masks"], boxes, scores, size, prepared.scale)
-        return Outlined(mask, scores[:, 0])
+        scores = out["detection_scores"]
+        pasted = paste(out["detection_masks"], out["detection_outer_boxes"], scores, CELLS)
+        return Outlined(refine(pasted, prepared.plane, prepared.levels, pixels, prepared.scale), scores[:, 0])

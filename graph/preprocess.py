@@ -27,6 +27,14 @@ MIN_SPAN = 8.0
 """Grey levels; keeps a constant image from being divided by 0."""
 
 
+class Levels(NamedTuple):
+    """Three levels of each image that the network's brightness hangs on, float32 [B, 1, 1], grey levels."""
+
+    dark: tf.Tensor
+    air: tf.Tensor
+    bright: tf.Tensor
+
+
 class Prepared(NamedTuple):
     """What the network is given.
 
@@ -34,6 +42,9 @@ class Prepared(NamedTuple):
     ----------
     image : float32 [B, 256, 256, 3]
         Linear, square-root and dark-stretched grey levels, about -1 to 1.5; 0 right of and below the resized picture.
+    plane : float32 [B, 256, 256]
+        The resized picture in grey levels; its last row and column go on right of and below it.
+    levels : Levels
     shape : float32 [2]
         Height and width of the resized picture inside the frame, pixels.
     scale : float32 []
@@ -41,6 +52,8 @@ class Prepared(NamedTuple):
     """
 
     image: tf.Tensor
+    plane: tf.Tensor
+    levels: Levels
     shape: tf.Tensor
     scale: tf.Tensor
 
@@ -83,8 +96,8 @@ def apply_separable(rows: tf.Tensor, plane: tf.Tensor, columns: tf.Tensor) -> tf
     return tf.matmul(wide, columns[tf.newaxis], transpose_b=True)
 
 
-def anchors(plane: tf.Tensor, shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Dark, air and bright level of a resized plane [B, SIDE, SIDE]; each float32 [B, 1, 1], grey levels."""
+def anchors(plane: tf.Tensor, shape: tf.Tensor) -> Levels:
+    """Dark, air and bright level of a resized plane [B, SIDE, SIDE]."""
     means = apply_separable(area_weights(shape[0]), plane, area_weights(shape[1]))
     count = GRID * GRID
     descending = tf.math.top_k(tf.reshape(means, [-1, count]), k=count).values
@@ -93,12 +106,12 @@ def anchors(plane: tf.Tensor, shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, t
         index = round((1.0 - rank) * (count - 1))
         return descending[:, index : index + 1, tf.newaxis]
 
-    return at(DARK_RANK), at(AIR_RANK), at(BRIGHT_RANK)
+    return Levels(at(DARK_RANK), at(AIR_RANK), at(BRIGHT_RANK))
 
 
-def stretch(plane: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+def stretch(plane: tf.Tensor, levels: Levels) -> tf.Tensor:
     """The three channels float32 [B, SIDE, SIDE, 3] of a resized plane [B, SIDE, SIDE] in grey levels."""
-    dark, air, bright = anchors(plane, shape)
+    dark, air, bright = levels
     span = tf.maximum(bright - dark, MIN_SPAN)
     linear = tf.clip_by_value((plane - dark) / span, -0.25, 1.25)
     above = (plane - air) / tf.maximum(bright - air, 0.25 * span)
@@ -124,5 +137,6 @@ def prepare(pixels: tf.Tensor) -> Prepared:
     plane = apply_separable(rows, tf.cast(pixels, tf.float32), columns)
     inside_rows = tf.cast(targets < size[0], tf.float32)[tf.newaxis, :, tf.newaxis, tf.newaxis]
     inside_columns = tf.cast(targets < size[1], tf.float32)[tf.newaxis, tf.newaxis, :, tf.newaxis]
-    image = tf.ensure_shape(stretch(plane, shape) * inside_rows * inside_columns, [None, SIDE, SIDE, CHANNELS])
-    return Prepared(image, shape, scale)
+    levels = anchors(plane, shape)
+    image = tf.ensure_shape(stretch(plane, levels) * inside_rows * inside_columns, [None, SIDE, SIDE, CHANNELS])
+    return Prepared(image, plane, levels, shape, scale)

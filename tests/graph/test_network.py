@@ -17,6 +17,7 @@ pytest.importorskip("official.vision")
 from coverslip.graph.network import Network, write_weights  # noqa: E402
 from coverslip.graph.paste import paste  # noqa: E402
 from coverslip.graph.preprocess import SIDE, hat_weights, prepare  # noqa: E402
+from coverslip.graph.refine import CELLS, refine  # noqa: E402
 from coverslip.graph.regions import HatAligner, greedy  # noqa: E402
 
 WEIGHTS = Path(__file__).parents[2] / "models" / "weights.npz"
@@ -106,19 +107,60 @@ class TestRegions:
 class TestPaste:
     BOX = (40.0, 20.0, 200.0, 180.0)
 
-    def pasted(self, score: float) -> NDArray[np.uint8]:
-        size, scale = (tf.constant(512), tf.constant(400)), tf.constant(2.0)
-        masks = tf.ones([1, 1, 28, 28])
-        mask: NDArray[np.uint8] = paste(masks, tf.constant([[self.BOX]]), tf.constant([[score]]), size, scale).numpy()
-        return mask
+    def pasted(self, score: float, count: int) -> NDArray[np.float32]:
+        plane: NDArray[np.float32] = paste(tf.ones([1, 1, 28, 28]), tf.constant([[self.BOX]]), tf.constant([[score]]), count).numpy()
+        return plane
 
-    def test_a_full_mask_fills_its_box(self) -> None:
-        wanted = np.zeros((1, 512, 400), np.uint8)
-        wanted[0, 80:400, 40:360] = 1
-        assert np.array_equal(self.pasted(0.5), wanted)
+    @pytest.mark.parametrize("count", [SIDE, SIDE // 2])
+    def test_a_full_mask_fills_its_box(self, count: int) -> None:
+        wanted = np.zeros((SIDE, SIDE), np.float32)
+        wanted[40:200, 20:180] = 1
+        step = SIDE // count
+        assert np.allclose(self.pasted(0.5, count)[0], wanted[::step, ::step], atol=1e-5)
 
     def test_a_doubtful_detection_is_not_body(self) -> None:
-        assert not self.pasted(0.49).any()
+        assert not self.pasted(0.49, SIDE).any()
+
+
+def refined(pixels: NDArray[np.int32], probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The mask uint8 [H, W] from an image [H, W] and a probability [CELLS, CELLS] over its frame."""
+    prepared = prepare(tf.constant(pixels[None]))
+    mask = refine(tf.constant(probability[None]), prepared.plane, prepared.levels, tf.constant(pixels[None]), prepared.scale)
+    out: NDArray[np.uint8] = mask.numpy()[0]
+    return out
+
+
+class TestRefine:
+    """A rim drawn a little wide goes to the edge that the pixels show; what the pixels do not show stays as the network had it."""
+
+    @pytest.mark.parametrize("size", [(512, 512), (384, 274), (200, 256)])
+    def test_a_wide_rim_goes_to_the_edge(self, size: tuple[int, int]) -> None:
+        pixels = phantom(*size)
+        body = pixels > 500
+        cell = max(size) / CELLS
+        rows = np.minimum(((np.arange(CELLS) + 0.5) * cell).astype(int), size[0] - 1)
+        columns = np.minimum(((np.arange(CELLS) + 0.5) * cell).astype(int), size[1] - 1)
+        covered = np.outer(np.arange(CELLS) < size[0] / cell, np.arange(CELLS) < size[1] / cell)
+        wide = (ndimage.binary_dilation(body, iterations=round(1.5 * cell))[np.ix_(rows, columns)] & covered).astype(np.float32)
+        mask = refined(pixels, 0.9 * wide).astype(bool)
+        wrong = np.count_nonzero(mask != body) / body.sum()
+        assert wrong < 0.005
+        assert wrong < 0.1 * np.count_nonzero(ndimage.binary_dilation(body, iterations=round(1.5 * cell)) != body) / body.sum()
+
+    def test_a_flat_image_keeps_the_networks_mask(self) -> None:
+        probability = np.zeros((CELLS, CELLS), np.float32)
+        probability[30:90, 40:100] = 1.0
+        mask = refined(np.full((256, 256), 77, np.int32), probability)
+        wanted = probability.repeat(2, axis=0).repeat(2, axis=1)
+        assert np.count_nonzero(mask != wanted) / wanted.sum() < 0.06
+
+    def test_dark_body_that_is_sure_stays_body(self) -> None:
+        pixels = phantom(512, 512)
+        probability = ((pixels > 500)[2::4, 2::4]).astype(np.float32)
+        lung = np.zeros((512, 512), bool)
+        lung[200:300, 84:180] = True  # behind a wall of 30 pixels
+        mask = refined(np.where(lung, 20, pixels).astype(np.int32), probability)
+        assert mask[lung].all()
 
 
 class TestNetwork:
