@@ -59,6 +59,12 @@ class DeadlinePassedError(CoverslipError):
     code = "deadline-passed"
 
 
+class IdleError(CoverslipError):
+    """The caller of a stream sent nothing for too long."""
+
+    code = "idle"
+
+
 class CancelledError(CoverslipError):
     """The caller went away."""
 

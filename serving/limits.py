@@ -33,6 +33,8 @@ class Limits:
         Bytes of one instance in a stream.
     seconds : float
         Longest time for a unary call or one instance of a stream.
+    idle : float
+        Seconds that a stream may bring nothing while it is waited for.
     """
 
     calls: int = 32
@@ -41,6 +43,7 @@ class Limits:
     message: int = 64 * MIB
     instance: int = 1024 * MIB
     seconds: float = 300.0
+    idle: float = 60.0
 
 
 class Room:

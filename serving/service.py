@@ -19,6 +19,7 @@ from coverslip.serving import deadline
 from coverslip.serving._stubs import coverslip_pb2 as pb
 from coverslip.serving._stubs.coverslip_pb2_grpc import CoverslipServiceServicer
 from coverslip.serving.access import EITHER_RIGHT, Access, Right, names_of
+from coverslip.serving.arrivals import arriving
 from coverslip.serving.errors import BadRequestError, CancelledError, NotReadyError
 from coverslip.serving.limits import MIB, Room
 from coverslip.serving.log import Log
@@ -176,12 +177,12 @@ class Service(CoverslipServiceServicer):
 
     def EmbedSeries(self, requests: Iterator[pb.EmbedSeriesRequest], context: Any) -> Iterator[pb.EmbedSeriesResponse]:
         """Embed into one instance after the other."""
-        with self._call("EmbedSeries", frozenset({Right.EMBED}), context) as call:
-            options = _options(requests)
+        with self._stream("EmbedSeries", Right.EMBED, requests, context) as (call, arrivals):
+            options = _options(arrivals)
             if options.sealed:
                 raise BadRequestError("options.sealed is for one instance: leave it empty in a series")
             _recipient(options.recipient)
-            for label, place in self._instances(call, requests):
+            for label, place in self._instances(call, arrivals):
                 try:
                     with self._work(call, place.path):
                         stego, report = self._embed(place.checked(), options)
@@ -196,12 +197,12 @@ class Service(CoverslipServiceServicer):
 
     def ExtractSeries(self, requests: Iterator[pb.ExtractSeriesRequest], context: Any) -> Iterator[pb.ExtractSeriesResponse]:
         """Read one instance's sealed record after the other's."""
-        with self._call("ExtractSeries", frozenset({Right.EXTRACT}), context) as call:
-            options = _options(requests)
+        with self._stream("ExtractSeries", Right.EXTRACT, requests, context) as (call, arrivals):
+            options = _options(arrivals)
             self._check_opening(options, context)
             if options.restore:
                 raise BadRequestError("options.restore is for one instance: leave it out in a series, and restore from the records")
-            for label, place in self._instances(call, requests):
+            for label, place in self._instances(call, arrivals):
                 try:
                     with self._work(call, place.path):
                         record = self._extract(place.checked(), options)
@@ -320,6 +321,14 @@ class Service(CoverslipServiceServicer):
                 self._metrics.instance(method, code, call.bytes_in, call.bytes_out)
             return answer
         raise AssertionError("a call that fails is aborted")
+
+    @contextmanager
+    def _stream(
+        self, method: str, right: Right, requests: Iterator[Any], context: Any
+    ) -> Iterator[tuple[Call, Iterator[Any]]]:
+        """Admit a stream, and end it where its caller sends nothing any more."""
+        with self._call(method, frozenset({right}), context) as call, arriving(requests, self._room.limits.idle) as arrivals:
+            yield call, arrivals
 
     @contextmanager
     def _call(self, method: str, rights: frozenset[Right], context: Any) -> Iterator[Call]:

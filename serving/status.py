@@ -29,7 +29,7 @@ _BY_CODE = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: ("busy", "spool-full", "too-large"),
     grpc.StatusCode.PERMISSION_DENIED: ("not-allowed",),
     grpc.StatusCode.UNAVAILABLE: ("engine-unavailable", "model-missing", "not-ready"),
-    grpc.StatusCode.DEADLINE_EXCEEDED: ("deadline-passed", "engine-deadline"),
+    grpc.StatusCode.DEADLINE_EXCEEDED: ("deadline-passed", "engine-deadline", "idle"),
     grpc.StatusCode.CANCELLED: ("cancelled",),
     grpc.StatusCode.UNIMPLEMENTED: ("decoder-missing",),
     grpc.StatusCode.INTERNAL: ("does-not-come-back", "engine", "error", "key-file", "output-exists", "remote", "unreadable-file"),

@@ -66,6 +66,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--instance-mib", default=1024, help="of one instance in a stream (default: %(default)s)", **whole)
     seconds: dict[str, Any] = {"type": options.positive_float, "metavar": "S"}
     group.add_argument("--seconds", default=300.0, help="longest time for one instance (default: %(default)s)", **seconds)
+    group.add_argument("--idle", default=60.0, help="longest time that a stream may bring nothing (default: %(default)s)", **seconds)
     group.add_argument("--grace", default=30.0, help="for calls to finish when told to stop (default: %(default)s)", **seconds)
 
 
@@ -133,6 +134,7 @@ def _settings(arguments: argparse.Namespace) -> Any:
         message=arguments.message_mib * MIB,
         instance=arguments.instance_mib * MIB,
         seconds=arguments.seconds,
+        idle=arguments.idle,
     )
     tls = Tls(arguments.tls_certificate, arguments.tls_key, arguments.tls_client_roots) if arguments.tls_certificate else None
     return Settings(
