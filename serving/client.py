@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
@@ -48,6 +48,12 @@ class Embedded:
     instance: bytes
     report: Any
 
+    def figures(self) -> dict[str, Any]:
+        """The report as JSON holds it."""
+        told = {field.name: getattr(self.report, field.name) for field in self.report.DESCRIPTOR.fields}
+        told["psnr"] = {field.name: getattr(self.report.psnr, field.name) for field in self.report.psnr.DESCRIPTOR.fields}
+        return {name: list(value) if name in ("dropped", "notes") else value for name, value in told.items()}
+
 
 @dataclass(frozen=True)
 class Extracted:
@@ -63,6 +69,8 @@ class Extracted:
     frame : int
         Frame it was read from, from 0.
     profile : str
+    agreement : float
+        As in `coverslip.v1.ExtractResponse`.
     """
 
     label: str
@@ -70,6 +78,7 @@ class Extracted:
     sealed: bytes
     frame: int
     profile: str
+    agreement: float
 
 
 @dataclass(frozen=True)
@@ -277,7 +286,15 @@ class Client:
             return self._stub.Inspect(request, timeout=self._timeout)
 
     def embed_series(
-        self, instances: Iterable[tuple[str, Path]], recipient: Recipient, profile: str = "", *, timeout: float | None = None
+        self,
+        instances: Iterable[tuple[str, Path]],
+        recipient: Recipient,
+        profile: str = "",
+        *,
+        beta: float | None = None,
+        use_padding: bool = False,
+        allow_burned_in: bool = False,
+        timeout: float | None = None,
     ) -> Iterator[Embedded | RemoteError]:
         """Embed into one file after the other, of any size.
 
@@ -285,7 +302,7 @@ class Client:
         ----------
         instances : iterable of (label, Path)
             The label comes back with the answer.
-        recipient, profile
+        recipient, profile, beta, use_padding, allow_burned_in
             As for `embed`.
         timeout : float, optional
             Seconds for all of it; none where absent.
@@ -300,7 +317,7 @@ class Client:
         RemoteError
             The series as a whole was refused or ended.
         """
-        options = _embed_options(recipient, profile, None, False, False)
+        options = _embed_options(recipient, profile, beta, use_padding, allow_burned_in)
         answers = self._stub.EmbedSeries(_parts(pb.EmbedSeriesRequest, options, instances), timeout=timeout)
         label, content = "", bytearray()
         with _told():
@@ -317,16 +334,42 @@ class Client:
                     yield _failure(answer.failure)
 
     def extract_series(
-        self, instances: Iterable[tuple[str, Path]], identity: Identity, profile: str = "", *, timeout: float | None = None
+        self,
+        instances: Iterable[tuple[str, Path]],
+        identity: Identity,
+        profile: str = "",
+        *,
+        without_model: bool = False,
+        cropped: bool = False,
+        timeout: float | None = None,
     ) -> Iterator[Extracted | RemoteError]:
-        """Read one file's record after the other's; parameters and answers as for `embed_series`."""
-        options = _extract_options(identity, profile, False, False)
+        """Read one file's record after the other's; parameters and answers as for `extract` and `embed_series`."""
+        options = _extract_options(identity, profile, without_model, cropped)
         with _told():
             for answer in self._stub.ExtractSeries(_parts(pb.ExtractSeriesRequest, options, instances), timeout=timeout):
                 if answer.WhichOneof("outcome") == "record":
                     yield _opened(answer.label, answer.record, identity)
                 else:
                     yield _failure(answer.failure)
+
+    def embed_file(self, path: Path, recipient: Recipient, profile: str = "", **choices: Any) -> Embedded:
+        """Embed into one file of any size; parameters and errors as for `embed_series`, and its errors are raised."""
+        return _only(self.embed_series([("", path)], recipient, profile, timeout=self._timeout, **choices))
+
+    def extract_file(self, path: Path, identity: Identity, profile: str = "", **choices: Any) -> Extracted:
+        """Read the record of one file of any size; parameters and errors as for `extract_series`, and its errors are raised."""
+        return _only(self.extract_series([("", path)], identity, profile, timeout=self._timeout, **choices))
+
+
+_Answer = TypeVar("_Answer")
+
+
+def _only(answers: Iterator[_Answer | RemoteError]) -> _Answer:
+    """The one answer of a series of one; the stream is read to its end, so that it ends as it should."""
+    (answer,) = answers
+    if isinstance(answer, RemoteError):
+        raise answer
+    return answer
 
 
 @contextmanager
@@ -377,7 +420,7 @@ def _extract_options(identity: Identity, profile: str, without_model: bool, crop
 
 
 def _opened(label: str, answer: Any, identity: Identity) -> Extracted:
-    return Extracted(label, pipeline.open_frame(answer.sealed, identity), answer.sealed, answer.frame, answer.profile)
+    return Extracted(label, pipeline.open_frame(answer.sealed, identity), answer.sealed, answer.frame, answer.profile, answer.agreement)
 
 
 def _failure(failure: Any) -> RemoteError:

@@ -77,6 +77,12 @@ class SpoolFullError(CoverslipError):
     code = "spool-full"
 
 
+class NoServerError(CoverslipError):
+    """A client has not what it needs to call a server: packages, certificates, or a way that nobody listens to."""
+
+    code = "no-server"
+
+
 class RemoteError(CoverslipError):
     """A call to a gateway failed.
 

@@ -32,7 +32,9 @@ _BY_CODE = {
     grpc.StatusCode.DEADLINE_EXCEEDED: ("deadline-passed", "engine-deadline", "idle"),
     grpc.StatusCode.CANCELLED: ("cancelled",),
     grpc.StatusCode.UNIMPLEMENTED: ("decoder-missing",),
-    grpc.StatusCode.INTERNAL: ("does-not-come-back", "engine", "error", "key-file", "output-exists", "remote", "unreadable-file"),
+    grpc.StatusCode.INTERNAL: (
+        "does-not-come-back", "engine", "error", "key-file", "no-server", "output-exists", "remote", "unreadable-file",
+    ),
 }  # fmt: skip
 STATUS_OF: dict[str, grpc.StatusCode] = {code: status for status, codes in _BY_CODE.items() for code in codes}
 """gRPC status of each of Coverslip's codes."""
@@ -83,4 +85,7 @@ def remote_error(error: Any) -> RemoteError:
                 info = error_details_pb2.ErrorInfo()
                 if packed.Is(info.DESCRIPTOR) and packed.Unpack(info) and info.domain == DOMAIN:
                     code = info.metadata["code"]
-    return RemoteError(str(error.details() or ""), error.code().name, code, request_id)
+    message = str(error.details() or "")
+    if not code and error.code() is grpc.StatusCode.UNAVAILABLE:
+        message = f"the server cannot be reached or went away ({message}): check its address, both sides' certificates, and that it runs"
+    return RemoteError(message, error.code().name, code, request_id)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from coverslip.cli import options
+from coverslip.cli import options, remote
 from coverslip.cli.batch import Batch, Source, collect, misuse, refuse_missing, target_of
 from coverslip.errors import CoverslipError, OutputExistsError
 from coverslip.keys import Recipient
@@ -25,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--qr", type=Path, metavar="FILE", help="save the QR symbol of the sealed record as PNG (one input only)")
     text = "save cover, mask, carriers, stego and difference as PNG (one input only)"
     parser.add_argument("--picture", type=Path, metavar="FILE", help=text)
+    remote.add_server(parser)
+    parser.add_argument("--seal-here", action="store_true", help="with --server: de-identify and seal here, the server sees no identity")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
@@ -44,21 +48,45 @@ def say(result: dict[str, Any]) -> str:
     return "; ".join([text, *result["notes"]])
 
 
+def _misused(arguments: argparse.Namespace, sources: list[Source], single: bool) -> str | None:
+    """What is wrong with the call, or None."""
+    if not sources:
+        return "the folders hold no files; name DICOM files or folders that hold some"
+    if not single and (arguments.qr or arguments.picture):
+        return "--qr and --picture take one input file; name one, or leave them out"
+    if not single and arguments.output.exists() and not arguments.output.is_dir():
+        return "--output is a file, but there are several inputs; name a folder"
+    if arguments.seal_here and not arguments.server:
+        return "--seal-here is for --server HOST:PORT: without one, everything is sealed here"
+    return remote.misused(arguments, {"--qr": arguments.qr, "--picture": arguments.picture})
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Embed each input."""
     sources = collect(arguments.inputs)
     single = len(arguments.inputs) == 1 and not arguments.inputs[0].is_dir()
-    if not sources:
-        return misuse("the folders hold no files; name DICOM files or folders that hold some")
-    if not single and (arguments.qr or arguments.picture):
-        return misuse("--qr and --picture take one input file; name one, or leave them out")
-    if not single and arguments.output.exists() and not arguments.output.is_dir():
-        return misuse("--output is a file, but there are several inputs; name a folder")
-    try:
-        recipient = Recipient.parse(arguments.to)
-        engine = options.open_engine(arguments)
-    except CoverslipError as error:
-        return misuse(str(error))
+    if wrong := _misused(arguments, sources, single):
+        return misuse(wrong)
+    with ExitStack() as held:
+        try:
+            recipient = Recipient.parse(arguments.to)
+            embed = _there(arguments, recipient, held) if arguments.server else _here(arguments, recipient)
+        except CoverslipError as error:
+            return misuse(str(error))
+
+        def job(source: Source) -> dict[str, Any]:
+            refuse_missing(source)
+            target = target_of(source, arguments.output, single)
+            if target.exists():
+                raise OutputExistsError("the output exists already and is never overwritten: choose another folder or name")
+            return {"output": str(target), **embed(source.path, target)}
+
+        return Batch(arguments.json, "embedding").run(sources, job, say)
+
+
+def _here(arguments: argparse.Namespace, recipient: Recipient) -> Callable[[Path, Path], dict[str, Any]]:
+    """Embeds one file into another on this machine, and reports."""
+    engine = options.open_engine(arguments)
 
     from coverslip import pipeline
     from coverslip.dicom.instance import read_instance
@@ -69,19 +97,33 @@ def run(arguments: argparse.Namespace) -> int:
         profile, beta=arguments.beta, use_padding=arguments.use_padding, allow_burned_in=arguments.allow_burned_in
     )
 
-    def job(source: Source) -> dict[str, Any]:
-        refuse_missing(source)
-        target = target_of(source, arguments.output, single)
-        if target.exists():
-            raise OutputExistsError("the output exists already and is never overwritten: choose another folder or name")
-        instance = read_instance(source.path)
+    def embed(source: Path, target: Path) -> dict[str, Any]:
+        instance = read_instance(source)
         embedding = pipeline.embed(instance, recipient, engine, choices)
         target.parent.mkdir(parents=True, exist_ok=True)
         embedding.write(target)
         _draw(arguments, instance.planes, embedding)
-        return {"output": str(target), **asdict(embedding.report)}
+        return asdict(embedding.report)
 
-    return Batch(arguments.json, "embedding").run(sources, job, say)
+    return embed
+
+
+def _there(arguments: argparse.Namespace, recipient: Recipient, held: ExitStack) -> Callable[[Path, Path], dict[str, Any]]:
+    """Lets a server embed one file into another, and reports."""
+    client = held.enter_context(remote.connect(arguments))
+    choices: dict[str, Any] = {
+        "beta": arguments.beta, "use_padding": arguments.use_padding, "allow_burned_in": arguments.allow_burned_in,
+    }  # fmt: skip
+
+    def embed(source: Path, target: Path) -> dict[str, Any]:
+        if arguments.seal_here:
+            done = client.embed(source, recipient, arguments.profile, seal_here=True, **choices)
+        else:
+            done = client.embed_file(source, recipient, arguments.profile, **choices)
+        remote.write_whole(done.instance, target)
+        return done.figures()
+
+    return embed
 
 
 def _draw(arguments: argparse.Namespace, cover: Any, embedding: Any) -> None:

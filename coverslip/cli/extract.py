@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coverslip.cli import options
+from coverslip.cli import options, remote
 from coverslip.cli.batch import Batch, Source, collect, misuse, refuse_missing
 from coverslip.errors import CoverslipError, OutputExistsError
 from coverslip.keys import Identity
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     from coverslip.dicom.instance import Instance
     from coverslip.engine import Engine
     from coverslip.pipeline import Extraction
+    from coverslip.record import Record
     from coverslip.scheme.profiles import Profile
+    from coverslip.serving.client import Client, Extracted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cropped", action="store_true", help="rows or columns may have been cut away: search for the place too")
     parser.add_argument("--restore", type=Path, metavar="DIR", help="write the re-identified files there")
     parser.add_argument("--qr", type=Path, metavar="FILE", help="save the recovered QR symbol as PNG (one input only)")
+    remote.add_server(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a line; attributes in the DICOM JSON model (PS3.18 F)")
 
 
@@ -49,7 +54,53 @@ def _misused(arguments: argparse.Namespace, sources: list[Source]) -> str | None
         return "--qr takes one input file; name one, or leave it out"
     if arguments.beta is not None and arguments.profile is None:
         return "--beta needs the --profile that it was embedded with"
-    return None
+    return remote.misused(arguments, {"--qr": arguments.qr, "--beta": arguments.beta})
+
+
+def _restored(arguments: argparse.Namespace, source: Source, instance: Instance, record: Record) -> str:
+    """Write the instance with its identity back; where."""
+    from coverslip import pipeline
+    from coverslip.dicom.instance import write_instance
+
+    target: Path = arguments.restore / source.relative
+    if target.exists():
+        raise OutputExistsError("the restored file exists already and is never overwritten: choose another folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    restored = pipeline.restore(instance, record)
+    write_instance(restored, restored.planes, target)
+    return str(target)
+
+
+def _told(found: Extraction | Extracted, agreement: float) -> dict[str, Any]:
+    """A result as JSON holds it."""
+    return {
+        "profile": found.profile,
+        "frame": found.frame,
+        "agreement": round(agreement, 1),
+        "attributes": len(found.record),
+        "record": found.record.to_json(),
+        "listing": found.record.listing(),
+    }
+
+
+class _RemoteJob:
+    """Lets a server find the sealed record of one source, opens it here, and writes what was asked for."""
+
+    def __init__(self, arguments: argparse.Namespace, identity: Identity, client: Client) -> None:
+        self._arguments = arguments
+        self._identity = identity
+        self._client = client
+
+    def __call__(self, source: Source) -> dict[str, Any]:
+        from coverslip.dicom.instance import read_instance
+
+        refuse_missing(source)
+        choices: dict[str, Any] = {"without_model": self._arguments.no_model, "cropped": self._arguments.cropped}
+        found = self._client.extract_file(source.path, self._identity, self._arguments.profile or "", **choices)
+        result = _told(found, found.agreement)
+        if self._arguments.restore:
+            result["restored"] = _restored(self._arguments, source, read_instance(source.path), found.record)
+        return result
 
 
 class _Job:
@@ -66,18 +117,6 @@ class _Job:
 
         return None if self._profile is None else pipeline.settle_step(self._profile, self._arguments.beta, instance)
 
-    def _restore(self, source: Source, instance: Instance, found: Extraction) -> str:
-        from coverslip import pipeline
-        from coverslip.dicom.instance import write_instance
-
-        target: Path = self._arguments.restore / source.relative
-        if target.exists():
-            raise OutputExistsError("the restored file exists already and is never overwritten: choose another folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        restored = pipeline.restore(instance, found.record)
-        write_instance(restored, restored.planes, target)
-        return str(target)
-
     def __call__(self, source: Source) -> dict[str, Any]:
         from coverslip import pipeline
         from coverslip.dicom.instance import read_instance
@@ -86,16 +125,9 @@ class _Job:
         instance = read_instance(source.path)
         profile = self._profile_for(instance)
         found = pipeline.extract(instance, self._identity, self._engine, profile, cropped=self._arguments.cropped)
-        result: dict[str, Any] = {
-            "profile": found.profile,
-            "frame": found.frame,
-            "agreement": round(found.votes.agreement, 1),
-            "attributes": len(found.record),
-            "record": found.record.to_json(),
-            "listing": found.record.listing(),
-        }
+        result = _told(found, found.votes.agreement)
         if self._arguments.restore:
-            result["restored"] = self._restore(source, instance, found)
+            result["restored"] = _restored(self._arguments, source, instance, found.record)
         if self._arguments.qr:
             from coverslip import picture
 
@@ -108,9 +140,14 @@ def run(arguments: argparse.Namespace) -> int:
     sources = collect(arguments.inputs)
     if wrong := _misused(arguments, sources):
         return misuse(wrong)
-    try:
-        identity = Identity.read(arguments.identity)
-        engine = None if arguments.no_model else options.open_engine(arguments)
-    except CoverslipError as error:
-        return misuse(str(error))
-    return Batch(arguments.json, "extracting").run(sources, _Job(arguments, identity, engine), say)
+    with ExitStack() as held:
+        try:
+            identity = Identity.read(arguments.identity)
+            job: Callable[[Source], dict[str, Any]]
+            if arguments.server:
+                job = _RemoteJob(arguments, identity, held.enter_context(remote.connect(arguments)))
+            else:
+                job = _Job(arguments, identity, None if arguments.no_model else options.open_engine(arguments))
+        except CoverslipError as error:
+            return misuse(str(error))
+        return Batch(arguments.json, "extracting").run(sources, job, say)

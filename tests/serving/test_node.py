@@ -33,8 +33,11 @@ def node(*words, **environment):
 
 
 def test_node_embeds_and_gets_a_sealed_record_that_the_key_opens(gateway, cover, identity, tmp_path):
+    (line,) = re.findall(r"^\$ (node .*)$", (ROOT / "docs" / "client.md").read_text(), re.MULTILINE)
     stego, sealed = tmp_path / "stego.dcm", tmp_path / "sealed"
-    done = node("node", "client.js", f"http://{gateway.address()}", identity.recipient, cover, stego, sealed)
+    given = {"cs1...": identity.recipient, "cover.dcm": cover, "stego.dcm": stego, "sealed": sealed}
+    words = [given.get(word, word.replace("127.0.0.1:50051", gateway.address())) for word in line.split()]
+    done = node(*words)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     record = pipeline.open_frame(sealed.read_bytes(), identity)
