@@ -13,20 +13,27 @@ from scipy import ndimage
 SMOOTHING = 0.8
 """Standard deviation of the Gaussian before the threshold, pixels."""
 
-COMPACT = 0.3
-"""Spread of the tissue's levels (quartile distance over the contrast with air) below which an image is taken for CT."""
+SOFT_TISSUE, SOFT_SPREAD, SOFT_SHARE = 980.0, 160.0, 0.45
+"""An image is in Hounsfield units where this share of what stands out lies so close to so far above its air: fat and muscle are 900
+to 1100 HU above air (-1000 HU), whatever was added to them. MR stays below 0.41 there and CT above 0.5, on the training split."""
 
-CT_SHARE, OTHER_SHARE = 0.65, 0.22
-"""Place of the threshold between air and tissue. In CT it lies below fat and above table foam and clothes, at about -350 HU; in MR
-fat, muscle and rims under a distant coil are far apart, so that it lies near the air."""
+HOUNSFIELD = 650.0
+"""Threshold above air in CT, HU: below fat, above table foam and clothes."""
+
+SHARE = 0.22
+"""Place of the threshold between air and the median of what stands out, elsewhere: fat, muscle and what is far from the coil lie far
+apart, so that it must be near the air."""
 
 PADDING_SHARE = 0.02
 """Share of the pixels that the lowest value must have to be taken for padding, rather than air."""
 
-OPENING = 0.006
-"""Radius of the opening, as a share of the longer side: cuts table tops, sheets and cables off."""
+CT_OPENING, OPENING = 0.009, 0.005
+"""Radius of the opening in CT and elsewhere, as a share of the longer side: cuts table tops, sheets and cables off."""
 
-PART = 0.1
+CLOSING = 0.012
+"""Radius of the closing outside CT, as a share of the longer side: bridges dark rims and airways that reach the skin."""
+
+PART = 0.04
 """Area of the smallest part that is kept, as a share of the largest: an arm is, a cushion's edge is not."""
 
 ROUNDS = 12
@@ -64,22 +71,21 @@ def otsu(values: Plane) -> float:
     return float(edges[1:-1][int(np.argmax(np.nan_to_num(between)))])
 
 
-def threshold(plane: Plane) -> float:
-    """The level between air and body: from Otsu's, by rounds in which both classes' medians are taken anew."""
-    level = otsu(plane)
+def threshold(plane: Plane) -> tuple[float, bool]:
+    """The level between air and body, and whether the image is in Hounsfield units."""
+    level, low = otsu(plane), float(np.percentile(plane, 1.0))
+    tissue = float(np.median(plane[plane > level])) if (plane > level).any() else level
+    # The dark class of MR may hold half of the body: only its darkest end is air.
+    air = float(np.median(plane[plane <= low + 0.2 * (tissue - low)]))
+    level = air + SHARE * (tissue - air)
+    above = plane[plane > level]
+    if np.mean(np.abs(above - air - SOFT_TISSUE) < SOFT_SPREAD) > SOFT_SHARE:
+        return air + HOUNSFIELD, True
     for _ in range(ROUNDS):
-        above = plane > level
-        if not 0 < above.sum() < above.size:
+        before, level = level, air + SHARE * (float(np.median(plane[plane > level])) - air)
+        if abs(level - before) < 0.005 * (level - air):
             break
-        air = float(np.median(plane[~above]))
-        quartiles = np.percentile(plane[above], [25.0, 50.0, 75.0])
-        contrast = max(float(quartiles[1]) - air, 1e-6)
-        compact = float(quartiles[2] - quartiles[0]) < COMPACT * contrast
-        wanted = air + (CT_SHARE if compact else OTHER_SHARE) * contrast
-        if abs(wanted - level) < 0.005 * contrast:
-            break
-        level = wanted
-    return level
+    return level, False
 
 
 def open_by(mask: Mask, radius: float) -> Mask:
@@ -90,6 +96,14 @@ def open_by(mask: Mask, radius: float) -> Mask:
     if not core.any():
         return np.zeros_like(mask)
     return np.asarray(ndimage.distance_transform_edt(~core) <= radius) & mask
+
+
+def close_by(mask: Mask, radius: float) -> Mask:
+    """Closing of a mask [H, W] with a disc of this radius in pixels; outside the image counts as air."""
+    if radius < 1.0 or not mask.any():
+        return mask
+    near = ndimage.distance_transform_edt(~mask) <= radius
+    return np.asarray(ndimage.distance_transform_edt(near) > radius) | mask
 
 
 def largest_parts(mask: Mask, share: float = PART) -> Mask:
@@ -118,6 +132,9 @@ def outline(pixels: NDArray[np.integer]) -> NDArray[np.uint8]:
     if plane.min() == plane.max():
         return np.zeros(pixels.shape, np.uint8)
     smooth = np.asarray(ndimage.gaussian_filter(plane, SMOOTHING), np.float32)
-    body = open_by(smooth > threshold(smooth), OPENING * max(pixels.shape))
-    filled = ndimage.binary_fill_holes(largest_parts(body))
-    return np.asarray(filled, np.uint8)
+    level, hounsfield = threshold(smooth)
+    side = max(pixels.shape)
+    body = largest_parts(open_by(smooth > level, (CT_OPENING if hounsfield else OPENING) * side))
+    if not hounsfield:
+        body = close_by(body, CLOSING * side)
+    return np.asarray(ndimage.binary_fill_holes(body), np.uint8)
