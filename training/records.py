@@ -1,18 +1,26 @@
-"""Slices and their 1-bit label masks to TFRecord in Model Garden's instance-mask format, and back."""
+"""Slices and their 1-bit label masks to TFRecord in Model Garden's instance-mask format, and back.
+
+A record holds the picture twice: ``image/encoded``, 8 bits, is what Model Garden's own decoder and its input pipelines read, and
+``image/stored``, 16 bits, gives the stored values back exactly, which the released network is trained on.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 import pydicom
 import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
+
+from coverslip.picture import grey
 
 SHARDS = 4
 BODY = 1
@@ -32,6 +40,8 @@ class Slice:
         Stored values.
     label : uint8 [H, W]
         1 = body.
+    anatomy, scanner : str
+        What the header says, for figures by kind; empty where it says nothing.
     """
 
     name: str
@@ -39,6 +49,8 @@ class Slice:
     modality: str
     pixels: NDArray[np.int32]
     label: NDArray[np.uint8]
+    anatomy: str = ""
+    scanner: str = ""
 
 
 def read_slices(data: Path, split: str) -> Iterator[Slice]:
@@ -60,7 +72,8 @@ def read_slices(data: Path, split: str) -> Iterator[Slice]:
             label = (np.asarray(image) > 0).astype(np.uint8)
         if label.shape != pixels.shape:
             raise ValueError(f"{row['label']} is {label.shape}, its slice is {pixels.shape}")
-        yield Slice(row["file"], row["patient_key"], row["modality"], pixels, label)
+        scanner = f"{row.get('manufacturer', '')} {row.get('model', '')}".strip()
+        yield Slice(row["file"], row["patient_key"], row["modality"], pixels, label, row.get("anatomy", ""), scanner)
 
 
 def png(plane: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
@@ -79,8 +92,8 @@ def bounds(label: NDArray[np.uint8]) -> tuple[int, int, int, int]:
 def to_example(item: Slice) -> tf.train.Example:
     """One instance per slice: the body with all its parts, so that an arm beside the trunk cannot be lost on its own.
 
-    The mask's PNG holds 0 and 1 (with 0 and 255 Model Garden's mask loss runs off to minus thousands). Pixels are a 16-bit PNG; the
-    value of its 0 is in ``image/offset``.
+    The mask's PNG holds 0 and 1 (with 0 and 255 Model Garden's mask loss runs off to minus thousands). Stored
+    values are a 16-bit PNG in ``image/stored``; the value of its 0 is in ``image/offset``.
     """
     height, width = item.label.shape
     top, left, bottom, right = bounds(item.label)
@@ -97,13 +110,17 @@ def to_example(item: Slice) -> tf.train.Example:
         return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
     feature = {
-        "image/encoded": text(png(stored)),
+        "image/encoded": text(png(grey(item.pixels))),
+        "image/format": text(b"png"),
+        "image/stored": text(png(stored)),
         "image/offset": whole(offset),
         "image/height": whole(height),
         "image/width": whole(width),
         "image/source_id": text(item.name.encode()),
         "image/patient": text(item.patient.encode()),
         "image/modality": text(item.modality.encode()),
+        "image/anatomy": text(item.anatomy.encode()),
+        "image/scanner": text(item.scanner.encode()),
         "image/object/bbox/ymin": real(top / height),
         "image/object/bbox/xmin": real(left / width),
         "image/object/bbox/ymax": real(bottom / height),
@@ -121,37 +138,75 @@ def from_example(serialized: bytes) -> Slice:
     feature = tf.train.Example.FromString(serialized).features.feature
 
     def text(key: str) -> bytes:
-        value: bytes = feature[key].bytes_list.value[0]
-        return value
+        values = feature[key].bytes_list.value
+        return bytes(values[0]) if values else b""
 
-    with Image.open(io.BytesIO(text("image/encoded"))) as image:
+    # Records of 0.1.0 have the stored values alone, in the other's place.
+    with Image.open(io.BytesIO(text("image/stored") or text("image/encoded"))) as image:
         pixels = np.asarray(image).astype(np.int32) + np.int32(feature["image/offset"].int64_list.value[0])
     with Image.open(io.BytesIO(text("image/object/mask"))) as image:
         label = np.asarray(image).astype(np.uint8)
-    names = [text(f"image/{key}").decode() for key in ("source_id", "patient", "modality")]
-    return Slice(names[0], names[1], names[2], pixels, label)
+    names = [text(f"image/{key}").decode() for key in ("source_id", "patient", "modality", "anatomy", "scanner")]
+    return Slice(names[0], names[1], names[2], pixels, label, names[3], names[4])
+
+
+class ShardWriter:
+    """Writes slices to ``<split>-NNNNN-of-NNNNN.tfrecord``, the shards of a split in turn.
+
+    The files get their names when the block ends without an error; otherwise none of them is left.
+
+    Parameters
+    ----------
+    out : Path
+        Folder, made if it is not there.
+    splits : sequence of str
+    shards : int
+        Files for each split.
+    """
+
+    def __init__(self, out: Path, splits: Sequence[str], shards: int = SHARDS) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        mark = secrets.token_hex(4)
+        names = {split: [f"{split}-{shard:05d}-of-{shards:05d}.tfrecord" for shard in range(shards)] for split in splits}
+        self._paths = {split: [(out / f".{name}.{mark}.part", out / name) for name in those] for split, those in names.items()}
+        self._writers = {split: [tf.io.TFRecordWriter(str(part)) for part, _ in those] for split, those in self._paths.items()}
+        self.written = dict.fromkeys(splits, 0)
+        """Slices of each split."""
+
+    def write(self, split: str, item: Slice) -> None:
+        """Add a slice, whose label is not empty."""
+        writers = self._writers[split]
+        writers[self.written[split] % len(writers)].write(to_example(item).SerializeToString())
+        self.written[split] += 1
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for writers in self._writers.values():
+            for writer in writers:
+                writer.close()
+        for part, path in (pair for pairs in self._paths.values() for pair in pairs):
+            if kind is None:
+                part.replace(path)
+            else:
+                part.unlink(missing_ok=True)
 
 
 def make_records(data: Path, out: Path, splits: tuple[str, ...] = ("train", "val")) -> dict[str, int]:
-    """Write ``out/<split>-NNNNN-of-NNNNN.tfrecord``; slices without body are left out.
+    """Write the slices of a folder with ``slices.csv``, but for those without body; see `read_slices` and `ShardWriter`.
 
     Returns
     -------
     dict
         Slices written for each split.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    written = {}
-    for split in splits:
-        writers = [tf.io.TFRecordWriter(str(out / f"{split}-{shard:05d}-of-{SHARDS:05d}.tfrecord")) for shard in range(SHARDS)]
-        kept = (item for item in read_slices(data, split) if item.label.any())
-        written[split] = 0
-        for item in kept:
-            writers[written[split] % SHARDS].write(to_example(item).SerializeToString())
-            written[split] += 1
-        for writer in writers:
-            writer.close()
-    return written
+    with ShardWriter(out, splits) as writer:
+        for split in splits:
+            for item in read_slices(data, split):
+                if item.label.any():
+                    writer.write(split, item)
+    return writer.written
 
 
 def read_records(folder: Path, split: str) -> list[Slice]:

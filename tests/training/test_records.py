@@ -12,7 +12,16 @@ from PIL import Image
 pytest.importorskip("tensorflow")
 decoders = pytest.importorskip("official.vision.dataloaders.tf_example_decoder")
 
-from coverslip.training.records import Slice, bounds, from_example, make_records, read_records, read_slices, to_example  # noqa: E402
+from coverslip.training.records import (  # noqa: E402
+    ShardWriter,
+    Slice,
+    bounds,
+    from_example,
+    make_records,
+    read_records,
+    read_slices,
+    to_example,
+)
 
 from tests.training.slices import make_slice, write_dicom  # noqa: E402
 
@@ -39,10 +48,24 @@ def test_a_slice_comes_back(lowest: int) -> None:
 def test_model_garden_reads_the_masks() -> None:
     item = make_slice("a.dcm", "P1")
     decoded = decoders.TfExampleDecoder(include_mask=True).decode(to_example(item).SerializeToString())
+    assert decoded["image"].shape == (*item.label.shape, 3)
+    inside, outside = decoded["image"].numpy()[item.label == 1], decoded["image"].numpy()[item.label == 0]
+    assert inside.mean() > outside.mean() + 100
     assert np.array_equal(decoded["groundtruth_instance_masks"].numpy()[0], item.label)
     height, width = item.label.shape
     assert np.allclose(decoded["groundtruth_boxes"][0] * [height, width, height, width], bounds(item.label))
     assert decoded["groundtruth_classes"].numpy().tolist() == [1]
+
+
+def test_nothing_is_left_of_shards_that_were_not_finished(tmp_path: Path) -> None:
+    def stop_half_way() -> None:
+        with ShardWriter(tmp_path, ["train"]) as writer:
+            writer.write("train", make_slice("a.dcm", "P1"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop_half_way()
+    assert not list(tmp_path.iterdir())
 
 
 def test_bounds_are_tight() -> None:
