@@ -263,10 +263,9 @@ def store(rng: np.random.Generator, relative: Plane, modality: str) -> NDArray[n
     if modality == "CT":
         gain, offset = 1000.0 * rng.uniform(0.9, 1.1), float(rng.choice([0.0, -1024.0, -1000.0]))
     else:
-        gain, offset = (
-            float(np.exp(rng.uniform(np.log(60), np.log(6000)))),
-            float(rng.choice([0, 0, 0, 20, -100])),
-        )
+        # Some MR is stored with tissue at a few dozen grey levels, where an embedding is loud.
+        low, high = (25.0, 120.0) if rng.random() < 0.25 else (60.0, 6000.0)
+        gain, offset = float(np.exp(rng.uniform(np.log(low), np.log(high)))), float(rng.choice([0, 0, 0, 20, -100]))
     return np.rint(np.clip(relative * gain + offset, -32768, 65535)).astype(np.int32)
 
 
@@ -292,13 +291,27 @@ def augment(rng: np.random.Generator, source: Source) -> tuple[NDArray[np.int32]
     else:
         relative, modality = vary_mr(rng, pixels, max(source.tissue, 1.0)), "MR"
     stored = store(rng, relative, modality)
-    if rng.random() < 0.3:
+    if rng.random() < 0.45:
         stored = stego_like(rng, stored, label)
     return stored, label
 
 
 def stego_like(rng: np.random.Generator, stored: NDArray[np.int32], label: Plane) -> NDArray[np.int32]:
-    """Background with the noise that an embedding of a step of 4 to 48 grey levels leaves after the resize to half."""
-    step = float(np.exp(rng.uniform(np.log(4), np.log(48))))
+    """Background with the noise that an embedding leaves after the resize to half.
+
+    A step of 4 to 64 grey levels, in some or all of the blocks (2 x 2 pixels here); fine, as when all coefficients carry, or the same
+    all over a block, as when the low ones do.
+    """
+    step = float(np.exp(rng.uniform(np.log(4), np.log(64))))
+    height, width = stored.shape
+    blocks = ((height + 1) // 2, (width + 1) // 2)
+
+    def spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return values.repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
+
     noise = rng.uniform(-step / 4, step / 4, stored.shape)
+    if rng.random() < 0.4:
+        noise = spread(rng.uniform(-step / 4, step / 4, blocks))
+    if rng.random() < 0.5:
+        noise = noise * spread((rng.random(blocks) < rng.uniform(0.05, 0.5)).astype(np.float64))
     return np.where(label < 0.01, np.rint(stored + noise), stored).astype(np.int32)
