@@ -175,3 +175,51 @@ class DecoderMissingError(CoverslipError):
     """Nothing that is installed reads this."""
 
     code = "decoder-missing"
+
+
+class AnnotationError(CoverslipError):
+    """An annotation cannot be read as what it claims to be."""
+
+    code = "bad-annotation"
+
+
+class AnnotationSizeError(CoverslipError):
+    """An annotation was made for an image of another size.
+
+    Parameters
+    ----------
+    found, expected : (int, int)
+        Rows and columns.
+    """
+
+    code = "wrong-size"
+
+    def __init__(self, found: tuple[int, int], expected: tuple[int, int]) -> None:
+        super().__init__(
+            f"the mask is {found[0]} x {found[1]} where its image is {expected[0]} x {expected[1]} (rows x columns): "
+            "annotate the image at its own size"
+        )
+
+
+class EmptyMaskError(CoverslipError):
+    """An annotation outlines nothing."""
+
+    code = "empty-mask"
+
+
+class RejectedSliceError(CoverslipError):
+    """Whoever checked the annotation said that the slice must not be used."""
+
+    code = "rejected"
+
+
+class SeveralAnnotationsError(CoverslipError):
+    """More than one annotation claims the same image."""
+
+    code = "several-annotations"
+
+
+class TrainingTableError(CoverslipError):
+    """The table of slices is missing a column, or has a patient in two splits."""
+
+    code = "training-table"

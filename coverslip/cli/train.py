@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from coverslip.cli.batch import misuse
@@ -38,6 +39,8 @@ class _PartParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def _load(self, module: str) -> Command:
+        # TensorFlow's greetings would stand between the lines of a report.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         try:
             return cast("Command", importlib.import_module(module))
         except ModuleNotFoundError as error:
