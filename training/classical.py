@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from coverslip.picture import grey
+
 SMOOTHING = 0.8
 """Standard deviation of the Gaussian before the threshold, pixels."""
 
@@ -56,6 +58,11 @@ def without_padding(plane: Plane) -> Plane:
     if low - lowest < 0.2 * (high - lowest):
         return plane
     return np.where(padded, middle, plane).astype(np.float32)
+
+
+def shown(pixels: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """A slice [H, W] of stored values as grey bytes for people and for networks of 8 bits; padding as dark as air."""
+    return grey(np.rint(without_padding(pixels.astype(np.float32))).astype(np.int32))
 
 
 def otsu(values: Plane) -> float:

@@ -17,10 +17,9 @@ from types import TracebackType
 import numpy as np
 import pydicom
 import tensorflow as tf
+from coverslip.training.classical import shown
 from numpy.typing import NDArray
 from PIL import Image
-
-from coverslip.picture import grey
 
 SHARDS = 4
 BODY = 1
@@ -110,7 +109,7 @@ def to_example(item: Slice) -> tf.train.Example:
         return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
     feature = {
-        "image/encoded": text(png(grey(item.pixels))),
+        "image/encoded": text(png(shown(item.pixels))),
         "image/format": text(b"png"),
         "image/stored": text(png(stored)),
         "image/offset": whole(offset),
