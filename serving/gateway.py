@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import threading
 from concurrent import futures
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 from coverslip.serving._stubs import coverslip_pb2 as pb
 from coverslip.serving._stubs.coverslip_pb2_grpc import add_CoverslipServiceServicer_to_server
 from coverslip.serving.access import Access
@@ -20,16 +18,15 @@ from coverslip.serving.metrics import Metrics
 from coverslip.serving.opening import Opener
 from coverslip.serving.service import Service
 from coverslip.serving.spool import Spool
+from coverslip.serving.workers import Workers
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from coverslip.engine import Engine
 from coverslip.errors import CoverslipError, EngineError
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["CoverslipService"].full_name
 _SPARE_WORKERS = 16
 """Threads beside the calls': for health, reflection and refusals, which must not wait for work."""
-_PROBE_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -116,19 +113,20 @@ class Gateway:
 
     Parameters
     ----------
-    engine : Engine
+    workers : Workers
+        Where the engine is.
     settings : Settings
     log : Log
     """
 
-    def __init__(self, engine: Engine, settings: Settings, log: Log) -> None:
-        self._engine = engine
+    def __init__(self, workers: Workers, settings: Settings, log: Log) -> None:
+        self._workers = workers
         self._settings = settings
         self._log = log
         self.metrics = Metrics()
-        self.metrics.watch_retries(lambda: float(getattr(engine, "retries", 0)))
+        self.metrics.watch_retries(lambda: float(workers.retries))
         self._health = health.HealthServicer(experimental_non_blocking=True, experimental_thread_pool=futures.ThreadPoolExecutor(2))
-        self._service = Service(engine, Room(settings.limits), settings.access, Spool(settings.spool), self.metrics, log, settings.opener)
+        self._service = Service(workers, Room(settings.limits), settings.access, Spool(settings.spool), self.metrics, log, settings.opener)
         self._server = self._build()
         self._health_server: Any = None
         self._stop_metrics: Any = None
@@ -185,7 +183,7 @@ class Gateway:
             port, self._stop_metrics = self.metrics.serve(host, port)
             self._log.write("listening", address=f"metrics {host}:{port}")
         self._server.start()
-        self._log.write("listening", address=f"grpc {settings.address.rpartition(':')[0]}:{self.port}", engine=self._engine.name)
+        self._log.write("listening", address=f"grpc {settings.address.rpartition(':')[0]}:{self.port}", engine=self._workers.name)
         self._probing.start()
 
     def _tell(self, ready: bool) -> None:
@@ -196,17 +194,16 @@ class Gateway:
         self.metrics.ready.set(int(ready))
         if ready != self._service.ready:
             self._service.ready = ready
-            version = int(getattr(self._engine, "version", 0)) or self._settings.model_version
+            version = self._workers.version or self._settings.model_version
             self.metrics.model_version.set(version)
-            self._log.write("ready" if ready else "not-ready", engine=self._engine.name, model_version=version)
+            self._log.write("ready" if ready else "not-ready", engine=self._workers.name, model_version=version)
 
     def _probe(self) -> None:
-        """Ask the model for the outline of nothing, which also warms it up."""
-        nothing = np.zeros((1, _PROBE_SIDE, _PROBE_SIDE), dtype=np.int32)
+        """Ask the model whether it answers."""
         remote = self._settings.probe_seconds > 0
         while not self._stopping.is_set():
             try:
-                self._engine.segment(nothing)
+                self._workers.probe()
             except CoverslipError as error:
                 self._told(error)
             except Exception as error:
@@ -228,7 +225,7 @@ class Gateway:
         if self._settings.probe_seconds <= 0:
             # In process nothing will change by itself.
             self.failed = error
-            self._log.write("failed", "error", code=error.code, engine=self._engine.name)
+            self._log.write("failed", "error", code=error.code, engine=self._workers.name)
             self._server.stop(0)
 
     def wait(self) -> None:
@@ -247,8 +244,5 @@ class Gateway:
             self._health_server.stop(0).wait()
         if self._stop_metrics is not None:
             self._stop_metrics()
-        close = getattr(self._engine, "close", None)
-        if close is not None:
-            with suppress(ValueError):
-                close()
+        self._workers.close()
         self._log.write("stopped")

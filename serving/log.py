@@ -54,6 +54,11 @@ class Log:
 
     def unexpected(self, error: BaseException, request_id: str = "") -> None:
         """An error nobody planned for: its type and place. Its message may quote a header, and stays out."""
-        frames = traceback.extract_tb(error.__traceback__)[-6:]
-        where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
-        self.write("unexpected", "error", error=type(error).__name__, where=where, request_id=request_id)
+        kind, where = getattr(error, "kind", type(error).__name__), getattr(error, "where", "") or where_of(error)
+        self.write("unexpected", "error", error=kind, where=where, request_id=request_id)
+
+
+def where_of(error: BaseException) -> str:
+    """The innermost places of an error's trace: functions and lines, no values."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    return " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))

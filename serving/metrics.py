@@ -23,12 +23,16 @@ class Metrics:
         self.running = Gauge("coverslip_calls_running", "Calls under way", registry=registry)
         self.ready = Gauge("coverslip_ready", "1 when the model has answered", registry=registry)
         self.model_version = Gauge("coverslip_model_version", "Version of the model that answered last", registry=registry)
-        self.engine = Histogram("coverslip_engine_seconds", "Time of the engine", ["signature"], buckets=_SECONDS, registry=registry)
+        self._engine = Histogram("coverslip_engine_seconds", "Time of the engine", ["signature"], buckets=_SECONDS, registry=registry)
         self._retries = Gauge("coverslip_engine_retries", "Calls that were sent to the model server again", registry=registry)
 
     def watch_retries(self, retries: Callable[[], float]) -> None:
         """Ask for the number of retries when scraped."""
         self._retries.set_function(retries)
+
+    def observe_engine(self, signature: str, seconds: float) -> None:
+        """The engine answered, or failed."""
+        self._engine.labels(signature).observe(seconds)
 
     def call(self, method: str, status: str, seconds: float) -> None:
         """A call ended."""

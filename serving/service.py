@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import secrets
 import time
@@ -14,70 +13,29 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-import numpy as np
 from coverslip.serving import deadline
 from coverslip.serving._stubs import coverslip_pb2 as pb
 from coverslip.serving._stubs.coverslip_pb2_grpc import CoverslipServiceServicer
 from coverslip.serving.access import EITHER_RIGHT, Access, Right, names_of
 from coverslip.serving.arrivals import arriving
 from coverslip.serving.errors import BadRequestError, CancelledError, NotReadyError
+from coverslip.serving.jobs import STEGO, recipient_of
 from coverslip.serving.limits import MIB, Room
 from coverslip.serving.log import Log
 from coverslip.serving.metrics import Metrics
 from coverslip.serving.opening import Opener
 from coverslip.serving.spool import Incoming, Spool, memory_for, spooling
 from coverslip.serving.status import REQUEST_ID, status_of, trailing
-from numpy.typing import NDArray
+from coverslip.serving.workers import Workers
 
 from coverslip import pipeline
-from coverslip.dicom.instance import Instance, read_instance, write_instance
-from coverslip.engine import Embedded, EmbedRequest, Engine, Measured, Segmented
-from coverslip.errors import CoverslipError, EngineError
-from coverslip.keys import Identity, Recipient
-from coverslip.metrics import Psnr
-from coverslip.scheme.profiles import DEFAULT, FAINT, PROFILES, ROBUST, Profile, Scheme
-from coverslip.seal import FRAME_VERSION, OVERHEAD
-from coverslip.symbol import MAX_FRAME_BYTES
+from coverslip.dicom.instance import read_instance, write_instance
+from coverslip.errors import CoverslipError
 
-_PROFILES: dict[int, Profile] = {pb.PROFILE_FAINT: FAINT, pb.PROFILE_DEFAULT: DEFAULT, pb.PROFILE_ROBUST: ROBUST}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CHUNK = MIB
 _LONGEST_LABEL = 256
 _Answer = TypeVar("_Answer")
-
-
-class WatchedEngine:
-    """An engine that stops for callers who are gone or late, and whose time is taken.
-
-    Parameters
-    ----------
-    engine : Engine
-    metrics : Metrics
-    """
-
-    def __init__(self, engine: Engine, metrics: Metrics) -> None:
-        self._engine = engine
-        self._metrics = metrics
-        self.name = engine.name
-
-    def segment(self, pixels: NDArray[np.int32]) -> Segmented:
-        """Outline the body in pixels int32 [B, H, W]."""
-        return self._timed("segment", lambda: self._engine.segment(pixels))
-
-    def embed(self, request: EmbedRequest) -> Embedded:
-        """Embed a phase plane into each image."""
-        return self._timed("embed", lambda: self._engine.embed(request))
-
-    def extract(self, pixels: NDArray[np.int32], step: NDArray[np.float32]) -> Measured:
-        """Measure the phases of pixels int32 [B, H, W] at step float32 [B]."""
-        return self._timed("extract", lambda: self._engine.extract(pixels, step))
-
-    def _timed(self, signature: str, run: Callable[[], _Answer]) -> _Answer:
-        working_for = deadline.current()
-        if working_for is not None:
-            working_for.check()
-        with self._metrics.engine.labels(signature).time():
-            return run()
 
 
 @dataclass
@@ -125,7 +83,7 @@ class Service(CoverslipServiceServicer):
 
     Parameters
     ----------
-    engine : Engine
+    workers : Workers
     room : Room
     access : Access
     spool : Spool
@@ -135,9 +93,9 @@ class Service(CoverslipServiceServicer):
     """
 
     def __init__(
-        self, engine: Engine, room: Room, access: Access, spool: Spool, metrics: Metrics, log: Log, opener: Opener
+        self, workers: Workers, room: Room, access: Access, spool: Spool, metrics: Metrics, log: Log, opener: Opener
     ) -> None:
-        self._engine = WatchedEngine(engine, metrics)
+        self._workers = workers
         self._room = room
         self._access = access
         self._spool = spool
@@ -151,14 +109,18 @@ class Service(CoverslipServiceServicer):
 
     def Segment(self, request: pb.SegmentRequest, context: Any) -> pb.SegmentResponse:
         """Outline the body."""
-        return self._unary("Segment", EITHER_RIGHT, request.instance, context, self._segment)
+        options = pb.SegmentRequest()
+        answer: pb.SegmentResponse = self._unary(
+            "Segment", EITHER_RIGHT, request.instance, context, lambda path: self._run("segment", path, options)
+        )
+        return answer
 
     def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:
         """Embed into one instance."""
 
         def work(path: Path) -> pb.EmbedResponse:
-            stego, report = self._embed(path, request.options, request.options.sealed)
-            return pb.EmbedResponse(instance=stego.read_bytes(), report=report)
+            report = self._run("embed", path, request.options)
+            return pb.EmbedResponse(instance=path.with_name(STEGO).read_bytes(), report=report)
 
         return self._unary("Embed", frozenset({Right.EMBED}), request.instance, context, work)
 
@@ -173,7 +135,11 @@ class Service(CoverslipServiceServicer):
 
     def Inspect(self, request: pb.InspectRequest, context: Any) -> pb.InspectResponse:
         """Say what fits into one instance."""
-        return self._unary("Inspect", EITHER_RIGHT, request.instance, context, lambda path: self._inspect(path, request.use_padding))
+        options = pb.InspectRequest(use_padding=request.use_padding)
+        answer: pb.InspectResponse = self._unary(
+            "Inspect", EITHER_RIGHT, request.instance, context, lambda path: self._run("inspect", path, options)
+        )
+        return answer
 
     def EmbedSeries(self, requests: Iterator[pb.EmbedSeriesRequest], context: Any) -> Iterator[pb.EmbedSeriesResponse]:
         """Embed into one instance after the other."""
@@ -181,11 +147,12 @@ class Service(CoverslipServiceServicer):
             options = _options(arrivals)
             if options.sealed:
                 raise BadRequestError("options.sealed is for one instance: leave it empty in a series")
-            _recipient(options.recipient)
+            recipient_of(options.recipient)
             for label, place in self._instances(call, arrivals):
                 try:
                     with self._work(call, place.path):
-                        stego, report = self._embed(place.checked(), options)
+                        report = self._run("embed", place.checked(), options)
+                    stego = place.path.with_name(STEGO)
                     size = stego.stat().st_size
                     yield pb.EmbedSeriesResponse(start=pb.InstanceStart(label=label))
                     yield from (pb.EmbedSeriesResponse(chunk=chunk) for chunk in _chunks(stego))
@@ -214,87 +181,29 @@ class Service(CoverslipServiceServicer):
 
     # What they do with an instance in a file.
 
-    def _segment(self, path: Path) -> pb.SegmentResponse:
-        instance = read_instance(path)
-        pixels = pipeline.engine_planes(instance).pixels
-        response = pb.SegmentResponse(rows=pixels.shape[1], columns=pixels.shape[2])
-        for number in range(len(pixels)):
-            found = self._engine.segment(pixels[number : number + 1])
-            response.outlines.add(mask=np.packbits(found.mask[0]).tobytes(), score=float(found.score[0]))
-        return response
-
-    def _embed(self, path: Path, options: pb.EmbedOptions, sealed: bytes = b"") -> tuple[Path, pb.EmbedReport]:
-        recipient = _recipient(options.recipient)
-        if options.HasField("beta") and not (math.isfinite(options.beta) and options.beta > 0):
-            raise BadRequestError("options.beta must be a number above 0")
-        choices = pipeline.EmbedOptions(
-            _profile(options.profile) or DEFAULT,
-            beta=options.beta if options.HasField("beta") else None,
-            use_padding=options.use_padding,
-            allow_burned_in=options.allow_burned_in,
-        )
-        instance = read_instance(path)
-        if sealed:
-            _check_sealed(sealed, instance)
-        embedding = pipeline.embed(instance, recipient, self._engine, choices, sealed or None)
-        stego = path.with_name("stego.dcm")
-        embedding.write(stego)
-        return stego, _report(embedding.report)
+    def _run(self, job: str, path: Path, options: Any) -> Any:
+        return self._workers.run(job, path, options, self._metrics.observe_engine)
 
     def _extract(self, path: Path, options: pb.ExtractOptions) -> pb.ExtractResponse:
-        recipient = _recipient(options.recipient)
-        engine = None if options.without_model else self._engine
-        instance = read_instance(path)
-        found = pipeline.extract_sealed(instance, recipient, engine, _profile(options.profile), options.cropped)
-        answer = pb.ExtractResponse(sealed=found.sealed, frame=found.frame, profile=found.profile, agreement=found.votes.agreement)
+        answer: pb.ExtractResponse = self._run("extract", path, options)
         if options.open:
-            record = self._opener.open(found.sealed, recipient)
+            record = self._opener.open(answer.sealed, recipient_of(options.recipient))
             answer.record = json.dumps(record.to_json())
             if options.restore:
                 target = path.with_name("restored.dcm")
-                restored = pipeline.restore(instance, record)
+                restored = pipeline.restore(read_instance(path), record)
                 write_instance(restored, restored.planes, target)
                 answer.restored = target.read_bytes()
         return answer
 
     def _check_opening(self, options: pb.ExtractOptions, context: Any) -> None:
         """Whether a record may be opened here, before any work is done on it."""
-        recipient = _recipient(options.recipient)
+        recipient = recipient_of(options.recipient)
         if options.open:
             self._access.check(names_of(context), frozenset({Right.OPEN}))
             self._opener.identity(recipient)
         elif options.restore:
             raise BadRequestError("options.restore needs options.open: set both, or restore where the key is")
-
-    def _inspect(self, path: Path, use_padding: bool) -> pb.InspectResponse:
-        instance = read_instance(path)
-        # Nothing is sealed to anybody: a key made for this call and thrown away stands for the recipient.
-        recipient = Identity.generate().recipient
-        seen = pipeline.survey(instance, recipient, self._engine, use_padding)
-        summary = seen.summary()
-        lowest, highest = instance.legal
-        response = pb.InspectResponse(lowest=lowest, highest=highest)
-        for name in ("frames", "rows", "columns", "transfer_syntax", "body", "background", "recorded", "record_bytes"):
-            setattr(response, name, summary[name])
-        response.sealed_bytes, response.modules = seen.sealed_bytes, seen.modules
-        response.notes.extend(instance.notes)
-        for profile in PROFILES.values():
-            if profile.scheme is Scheme.KEYED:
-                response.profiles.append(self._fit(instance, recipient, profile, use_padding))
-        return response
-
-    def _fit(self, instance: Instance, recipient: Recipient, profile: Profile, use_padding: bool) -> pb.ProfileFit:
-        try:
-            options = pipeline.EmbedOptions(profile, use_padding=use_padding, allow_burned_in=True)
-            report = pipeline.embed(instance, recipient, self._engine, options).report
-        except EngineError:
-            # The server's trouble says nothing about the image.
-            raise
-        except CoverslipError as error:
-            if status_of(error) in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
-                raise
-            return pb.ProfileFit(profile=profile.name, code=error.code, message=str(error))
-        return pb.ProfileFit(profile=profile.name, fits=True, votes_per_module=report.votes_per_module, psnr=_psnr(report.psnr))
 
     # What is the same for every call.
 
@@ -474,41 +383,6 @@ def _options(requests: Iterator[Any]) -> Any:
     if first is None or first.WhichOneof("part") != "options":
         raise BadRequestError("a series begins with 'options': send them first, then start, chunks and end for each instance")
     return first.options
-
-
-def _recipient(text: str) -> Recipient:
-    if not text:
-        raise BadRequestError("options.recipient is empty: expected the recipient that 'coverslip keygen' printed")
-    return Recipient.parse(text)
-
-
-def _profile(number: int) -> Profile | None:
-    if number == pb.PROFILE_UNSPECIFIED:
-        return None
-    if number not in _PROFILES:
-        raise BadRequestError(f"options.profile {number} is not known here: expected one of the contract's")
-    return _PROFILES[number]
-
-
-def _check_sealed(sealed: bytes, instance: Instance) -> None:
-    if not OVERHEAD < len(sealed) <= MAX_FRAME_BYTES or sealed[0] != FRAME_VERSION:
-        raise BadRequestError(
-            f"options.sealed is no sealed frame: expected {OVERHEAD + 1} to {MAX_FRAME_BYTES} bytes that begin with version {FRAME_VERSION}"
-        )
-    if instance.dataset.get("PatientIdentityRemoved") != "YES":
-        raise BadRequestError(
-            "options.sealed is for an instance that is de-identified already (PatientIdentityRemoved YES): de-identify it, or let the "
-            "server seal"
-        )
-
-
-def _psnr(psnr: Psnr) -> pb.Psnr:
-    return pb.Psnr(stored=psnr.stored, sixteen_bit=psnr.sixteen_bit, paper=psnr.paper)
-
-
-def _report(report: pipeline.EmbedReport) -> pb.EmbedReport:
-    fields = {name: value for name, value in vars(report).items() if name not in ("psnr", "changed_outside")}
-    return pb.EmbedReport(psnr=_psnr(report.psnr), **fields)
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.add_argument("--listen", default="127.0.0.1:50051", metavar="HOST:PORT", help="address of the service (default: %(default)s)")
     options.add_engine(parser)
+    parser.set_defaults(threads=None)
+    text = "do the work in so many processes, each with an engine; 0: in threads of this one (default: as --parallel; 0 for tensorflow)"
+    parser.add_argument("--processes", type=options.not_negative, metavar="N", help=text)
     _add_model_server(parser)
     _add_tls(parser)
     _add_limits(parser)
@@ -79,6 +83,21 @@ def _open_engine(arguments: argparse.Namespace) -> Engine:
     if arguments.tf_serving_roots:
         tls = TlsFiles(arguments.tf_serving_roots, arguments.tf_serving_certificate, arguments.tf_serving_key)
     return TfServingEngine(arguments.tf_serving, arguments.tf_serving_label, timeout=arguments.tf_serving_seconds, tls=tls)
+
+
+def _open_workers(arguments: argparse.Namespace) -> Any:
+    """Where the work is done. TensorFlow takes half a gigabyte in each process and has threads of its own."""
+    from coverslip.serving.workers import Here, Processes
+
+    tensorflow = arguments.engine == "tensorflow" and not arguments.tf_serving
+    count = arguments.processes
+    if count is None:
+        count = 0 if tensorflow else arguments.parallel
+    if arguments.threads is None:
+        arguments.threads = max((os.cpu_count() or 2) // max(count, 1), 1)
+    if not count:
+        return Here(_open_engine(arguments))
+    return Processes(partial(_open_engine, arguments), "tf-serving" if arguments.tf_serving else arguments.engine, count)
 
 
 def _version_in_process(arguments: argparse.Namespace) -> int:
@@ -163,7 +182,7 @@ def run(arguments: argparse.Namespace) -> int:
         return misuse(wrong)
     log = Log()
     try:
-        gateway = Gateway(_open_engine(arguments), _settings(arguments), log)
+        gateway = Gateway(_open_workers(arguments), _settings(arguments), log)
         told = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: told.set())

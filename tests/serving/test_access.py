@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from coverslip import errors as core
 from tests.serving.conftest import running
 
+OF_TRAINING = {"bad-annotation", "empty-mask", "rejected", "several-annotations", "training-table", "wrong-size"}
+"""Codes that never come over a wire; any other must have a status of its own."""
 SERVERS = ("gateway", "model-server")
 
 
@@ -138,7 +140,7 @@ def test_the_allow_list(tmp_path):
 
 def test_every_error_has_a_status():
     kinds = [k for module in (core, serving) for k in vars(module).values() if isinstance(k, type) and issubclass(k, core.CoverslipError)]
-    assert len(kinds) > 25 and not {kind.code for kind in kinds} - set(STATUS_OF)
+    assert len(kinds) > 25 and {kind.code for kind in kinds} - set(STATUS_OF) <= OF_TRAINING
 
 
 def test_the_log_takes_listed_fields_and_no_messages():

@@ -127,11 +127,17 @@ def test_work_that_takes_longer_than_the_limit_is_not_idle(server, identity, man
     assert first.report.frames == FRAMES
 
 
-def test_a_caller_who_cancels_an_embedding_leaves_nothing_behind(server, stub, many, identity, given_back):
-    name = 'coverslip_engine_seconds_count{signature="embed"}'
-    began, cancelled = figures(server).get(name, 0.0), ended(server, "Embed", "CANCELLED")
+def worked_on(spool, instance):
+    """Wait until an instance has arrived, and its work has begun."""
+    size = instance.stat().st_size
+    until(lambda: any(path.stat().st_size == size for path in spool.rglob("cover.dcm")))
+    time.sleep(0.2)
+
+
+def test_a_caller_who_cancels_an_embedding_leaves_nothing_behind(server, stub, spool, many, identity, given_back):
+    cancelled = ended(server, "Embed", "CANCELLED")
     call = stub.Embed.future(pb.EmbedRequest(instance=many.read_bytes(), options=pb.EmbedOptions(recipient=str(identity.recipient))))
-    until(lambda: figures(server).get(name, 0.0) > began)
+    worked_on(spool, many)
     assert not call.done()
     call.cancel()
     until(lambda: ended(server, "Embed", "CANCELLED") == cancelled + 1)
@@ -146,11 +152,10 @@ def series(many, identity):
         yield pb.EmbedSeriesRequest(end=pb.InstanceEnd())
 
 
-def test_a_caller_who_cancels_a_series_while_it_is_worked_on_leaves_nothing_behind(server, stub, many, identity, given_back):
-    name = 'coverslip_engine_seconds_count{signature="embed"}'
-    began, cancelled = figures(server).get(name, 0.0), ended(server, "EmbedSeries", "CANCELLED")
+def test_a_caller_who_cancels_a_series_while_it_is_worked_on_leaves_nothing_behind(server, stub, spool, many, identity, given_back):
+    cancelled = ended(server, "EmbedSeries", "CANCELLED")
     call = stub.EmbedSeries(series(many, identity))
-    until(lambda: figures(server).get(name, 0.0) > began)
+    worked_on(spool, many)
     call.cancel()
     until(lambda: ended(server, "EmbedSeries", "CANCELLED") == cancelled + 1)
 

@@ -1,0 +1,155 @@
+"""Worker processes: errors come back as they were, a process that dies is replaced, and nothing outlives the gateway."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from coverslip.edge.engine import LiteRtEngine
+from coverslip.serving import deadline
+from coverslip.serving._stubs import coverslip_pb2 as pb
+from coverslip.serving.client import Client
+from coverslip.serving.errors import CancelledError, EngineUnavailableError, RemoteError
+from coverslip.serving.workers import Here, Processes, UnplannedError
+
+from coverslip.errors import ModelMissingError, NotAnImageError, RecordTooLargeError
+from tests.serving.conftest import running
+
+
+class Broken:
+    """An engine with troubles of its own; made in the worker process."""
+
+    name = "broken"
+    version = 7
+    retries = 3
+
+    def __init__(self, trouble):
+        self._trouble = trouble
+
+    def segment(self, pixels):
+        if pixels.shape[1] == 64:
+            return
+        if self._trouble == "dies":
+            os._exit(1)
+        if self._trouble == "too large":
+            raise RecordTooLargeError(needed=500, available=100)
+        if self._trouble == "unplanned":
+            raise KeyError("DOE^JANE")
+
+
+def ask(workers, cover, observed=None):
+    return workers.run("segment", cover, pb.SegmentRequest(), lambda *seen: observed is None or observed.append(seen))
+
+
+@pytest.fixture
+def processes():
+    made = []
+
+    def make(open_engine, count=1):
+        made.append(Processes(open_engine, "test", count))
+        return made[-1]
+
+    yield make
+    for workers in made:
+        workers.close()
+
+
+def test_an_answer_is_that_of_this_process_and_its_time_is_told(processes, cover):
+    workers, observed = processes(LiteRtEngine), []
+    assert ask(workers, cover, observed) == ask(Here(LiteRtEngine()), cover)
+    ((signature, seconds),) = observed
+    assert signature == "segment" and 0 < seconds < 30
+
+
+def test_errors_come_back_as_they_were_and_messages_of_unplanned_ones_stay_behind(processes, cover, tmp_path):
+    with pytest.raises(RecordTooLargeError, match="500 bytes") as refused:
+        ask(processes(partial(Broken, "too large")), cover)
+    assert (refused.value.needed, refused.value.available) == (500, 100)
+    with pytest.raises(UnplannedError) as unplanned:
+        ask(processes(partial(Broken, "unplanned")), cover)
+    assert unplanned.value.kind == "KeyError" and "segment:" in unplanned.value.where
+    assert "DOE" not in str(unplanned.value) + unplanned.value.where
+    (tmp_path / "cover.dcm").write_bytes(b"nothing")
+    workers = processes(partial(Broken, ""))
+    with pytest.raises(NotAnImageError):
+        ask(workers, tmp_path / "cover.dcm")
+    workers.probe()
+    assert (workers.version, workers.retries) == (7, 3)
+    with pytest.raises(ModelMissingError):
+        processes(partial(LiteRtEngine, tmp_path / "no.tflite")).probe()
+
+
+def test_a_process_that_dies_is_told_and_replaced(processes, cover):
+    workers = processes(partial(Broken, "dies"))
+    for _ in range(2):
+        workers.probe()
+        with pytest.raises(EngineUnavailableError, match="more memory"):
+            ask(workers, cover)
+
+
+def test_a_job_that_waits_for_nobody_is_never_begun(processes, cover):
+    workers = processes(LiteRtEngine)
+    gone = deadline.Deadline(time.monotonic() + 60, lambda: False)
+    with deadline.working_for(gone), pytest.raises(CancelledError):
+        ask(workers, cover)
+
+
+def children(server):
+    return psutil.Process(server.process.pid).children(recursive=True)
+
+
+def workers_of(server):
+    return [child for child in children(server) if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.mark.slow
+def test_a_gateway_lives_on_when_a_worker_is_killed_and_takes_all_with_it_when_it_is(cover, identity):
+    with running("serve", "--listen", "127.0.0.1:0", "--processes", "2") as server, Client(server.address()) as client:
+        first = workers_of(server)
+        assert len(first) == 2
+        answers = []
+
+        def calls():
+            for _ in range(4):
+                try:
+                    answers.append(client.embed(cover, identity.recipient).instance)
+                except RemoteError as error:
+                    answers.append(error)
+
+        threads = [threading.Thread(target=calls) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        first[0].kill()
+        for thread in threads:
+            thread.join()
+        assert len(answers) == 8
+        for answer in answers:
+            if isinstance(answer, RemoteError):
+                assert (answer.status, answer.code) == ("UNAVAILABLE", "engine-unavailable")
+            else:
+                assert len(client.extract(answer, identity, without_model=True).record) > 20
+        assert client.embed(cover, identity.recipient).instance
+        second = children(server)
+        server.kill()
+        assert not psutil.wait_procs(second, 10)[1]
+
+
+def test_the_work_can_stay_in_one_process(cover, identity, tmp_path):
+    with running("serve", "--listen", "127.0.0.1:0", "--processes", "0") as server, Client(server.address()) as client:
+        assert not children(server)
+        stego = client.embed(cover, identity.recipient).instance
+        assert len(client.extract(stego, identity).record) > 20
+
+
+def test_the_folder_that_a_server_runs_in_may_hold_anything(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("stop").touch()
+    workers = Processes(partial(Broken, ""), "test", 1)
+    workers.probe()
+    workers.close()
