@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from coverslip.training.annotations import HOLE, Mask, Target
@@ -84,7 +84,8 @@ def rings_of(mask: Mask, tolerance: float = TOLERANCE) -> list[Ring]:
     # Pixel j's centre is at j + 0.5; the padding's first is at -0.5.
     xs, ys = np.arange(padded.shape[1]) - 0.5, np.arange(padded.shape[0]) - 0.5
     # The level between 0 and 1 runs half way between centres, along the pixels' edges.
-    points, offsets = contour_generator(xs, ys, padded, fill_type=FillType.OuterOffset).filled(0.5, np.inf)
+    generator = contour_generator(xs, ys, padded, fill_type=FillType.OuterOffset)
+    points, offsets = cast("tuple[list[NDArray[np.float64]], list[NDArray[np.uint32]]]", generator.filled(0.5, np.inf))
     rings = []
     for line, bounds in zip(points, offsets, strict=True):
         for number, (start, end) in enumerate(itertools.pairwise(bounds)):

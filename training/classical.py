@@ -6,6 +6,8 @@ learned, and the few numbers were chosen on the training split alone.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -122,7 +124,7 @@ def largest_parts(mask: Mask, share: float = PART) -> Mask:
     return np.asarray(np.isin(parts, np.flatnonzero(areas >= share * areas.max()) + 1))
 
 
-def outline(pixels: NDArray[np.integer]) -> NDArray[np.uint8]:
+def outline(pixels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     """The body in a slice.
 
     Parameters
