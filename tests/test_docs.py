@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
 
 from coverslip.invented import write_invented_patient
 from coverslip.keys import Identity
@@ -99,3 +100,33 @@ def test_every_page_and_picture_that_is_linked_exists():
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if not link.startswith("http"):
                 assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def under(page, heading):
+    """The commands below a heading of the second level."""
+    (part,) = [text for text in (ROOT / page).read_text().split("\n## ") if text.startswith(heading + "\n")]
+    return re.findall(r"^\$ (.*)$", part, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_training_page_goes_from_images_to_records(tmp_path):
+    for module in ("tensorflow", "contourpy", "pycocotools"):
+        pytest.importorskip(module)
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        dataset = dcmread(get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False))
+        write_invented_patient(dataset, seed=number)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset.save_as(tmp_path / f"images/{number}.dcm")
+    # Three patients may all fall to one side; this key parts them.
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records/split.key").write_text("00" * 32)
+    listed = under("docs/training.md", "Propose outlines and check them") + under("docs/training.md", "Make records")
+    assert len(listed) == 2
+    for command in listed:
+        done = run(shlex.split(command), tmp_path)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    for name in ("sheets/sheet-001.png", "previews", "index.csv"):
+        assert (tmp_path / "annotated" / name).exists(), name
+    assert (tmp_path / "records/report.txt").exists() and (tmp_path / "records/report.json").exists()
+    assert "3 CT" in done.stdout or "2 CT" in done.stdout

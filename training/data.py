@@ -113,7 +113,8 @@ class Report:
         lines = []
         for split, counts in self.written.items():
             kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items()))
-            lines.append(f"{split}: {counts.total()} slices of {len(self.patients.get(split, ()))} patients ({kinds or 'none'})")
+            slices, patients = counts.total(), len(self.patients.get(split, ()))
+            lines.append(f"{split}: {slices} slice{'s' * (slices != 1)} of {patients} patient{'s' * (patients != 1)} ({kinds or 'none'})")
         reasons = Counter(item.code for item in self.skipped)
         lines += [f"skipped, {code}: {number}" for code, number in sorted(reasons.items())]
         for item in self.skipped:

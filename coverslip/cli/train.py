@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from coverslip.cli.batch import misuse
 from coverslip.errors import CoverslipError
@@ -44,13 +44,13 @@ class _PartParser(argparse.ArgumentParser):
         try:
             return cast("Command", importlib.import_module(module))
         except ModuleNotFoundError as error:
-            if error.name == module:
-                raise
-            self._not_installed(error.name)
+            raise SystemExit(_not_installed(error)) from None
 
-    def _not_installed(self, name: str | None) -> NoReturn:
-        misuse(f"{name} is not installed; training needs it: install 'coverslip[training]'")
-        raise SystemExit(2)
+
+def _not_installed(error: ModuleNotFoundError) -> int:
+    if error.name is None or error.name.startswith("coverslip"):
+        raise error
+    return misuse(f"{error.name} is not installed; training needs it: install 'coverslip[training]'")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,5 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     part = cast("Command", importlib.import_module(PARTS[arguments.part][0]))
     try:
         return part.run(arguments)
+    except ModuleNotFoundError as error:
+        return _not_installed(error)
     except CoverslipError as error:
         return misuse(str(error))
