@@ -175,6 +175,7 @@ class Client:
         use_padding: bool = False,
         allow_burned_in: bool = False,
         seal_here: bool = False,
+        sealed: bytes = b"",
         request_id: str = "",
     ) -> Embedded:
         """Embed into one instance.
@@ -190,6 +191,8 @@ class Client:
             As in `coverslip.pipeline.EmbedOptions`.
         seal_here : bool
             De-identify and seal in this process: the gateway sees no identity. Needs a Path.
+        sealed : bytes
+            The record, where it was sealed before (`seal_instance`): the instance is de-identified already.
         request_id : str
             By which the gateway's log knows the call.
 
@@ -199,6 +202,7 @@ class Client:
             The gateway refused or failed; ``code`` and ``status`` say why.
         """
         options = _embed_options(recipient, profile, beta, use_padding, allow_burned_in)
+        options.sealed = sealed
         content = _content(instance)
         if seal_here:
             content, options.sealed = seal_instance(instance, recipient, allow_burned_in)
