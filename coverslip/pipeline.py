@@ -392,6 +392,9 @@ class _Embedder:
                 f"the engine changed {outside} pixels outside the carriers; none was expected: do not use this model"
             )
         covered = _covered(carriers, slots)
+        if (mean := carriers.sum() / self._slots_needed) < self._profile.least_votes:
+            wanted = f"{self._profile.least_votes:g} are needed for what profile '{self._profile.name}' shall survive"
+            return FrameReport(mask, carriers, None, f"{mean:.1f} for each group of modules, where {wanted}")
         votes = read_plane(stego, self._recipient, self._profile)
         try:
             if votes is not None and read_votes(votes) == self._sealed:
@@ -412,8 +415,17 @@ class _Embedder:
             attempts.append(_Attempt(done.stego[i], report))
         return attempts
 
+    def _reaching_most(self, attempt: _Attempt) -> int:
+        """The variant under which the carriers of an attempt reach most slots."""
+        rows, cols = attempt.report.carriers.shape
+        planes = [address.slot_plane(rows, cols, self._slots_needed, variant) for variant in range(address.VARIANTS)]
+        return int(np.argmax([_covered(attempt.report.carriers, plane) for plane in planes]))
+
     def _batch(self, start: int, stop: int) -> list[_Attempt]:
         attempts = self._variant(slice(start, stop), 0)
+        for i, attempt in enumerate(attempts):
+            if self._profile.best_variant and (better := self._reaching_most(attempt)):
+                attempts[i] = self._variant(slice(start + i, start + i + 1), better)[0]
         for i, attempt in enumerate(attempts):
             for variant in range(1, address.VARIANTS):
                 worth = attempts[i].report.votes is None and attempt.report.carriers.any() and attempt.report.mask.any()
@@ -505,12 +517,19 @@ class _Sealed:
     dropped: list[header.Dropped]
 
 
+def own_span(instance: Instance) -> int:
+    """How far an instance's highest pixel is above its lowest, over all frames; at least 1."""
+    return max(int(instance.planes.max()) - int(instance.planes.min()), 1)
+
+
 def settle_step(profile: Profile, beta: float | None, instance: Instance) -> Profile:
-    """The profile with its step settled: by beta over the legal range, or over the image's own for the paper's scheme."""
+    """The profile with its step settled: by beta over the legal range, or over the image's own for the paper's scheme; else by the
+    profile itself, which may want the image's own range for it.
+    """
     if profile.scheme is Scheme.PAPER:
-        return profile.with_beta(beta or PAPER_BETA, max(int(instance.planes.max()) - int(instance.planes.min()), 1))
+        return profile.with_beta(beta or PAPER_BETA, own_span(instance))
     lo, hi = instance.legal
-    return profile if beta is None else profile.with_beta(beta, hi - lo)
+    return profile.for_span(own_span(instance)) if beta is None else profile.with_beta(beta, hi - lo)
 
 
 def embed(
@@ -611,17 +630,17 @@ def _report(
     )
 
 
-def _candidates(marked: header.Mark | None, profile: Profile | None) -> list[Profile]:
-    """The profiles to try, likeliest first: the caller's, the one the header names, then the rest; the paper's only when named."""
-    keyed = [p for p in PROFILES.values() if p.scheme is Scheme.KEYED]
-    if profile is not None:
-        return [profile]
-    if marked is not None and marked.profile in PROFILES:
-        first = replace(PROFILES[marked.profile], step=marked.step)
+def _candidates(marked: header.Mark | None, profile: Profile | None, instance: Instance) -> Iterator[Profile]:
+    """The profiles to try, likeliest first: the one the header names, the caller's, then the rest; the paper's only when named."""
+    named = None if marked is None else PROFILES.get(marked.profile)
+    if marked is not None and named is not None and profile in (None, named):
+        yield replace(named, step=marked.step)
+    for candidate in [p for p in PROFILES.values() if p.scheme is Scheme.KEYED] if profile is None else [profile]:
+        # The image's range is looked up only where a step depends on it: it takes a pass over every frame.
+        yield from candidate.near_span(own_span(instance)) if candidate.span_share else [candidate]
+    if marked is not None and named is not None and profile is None and named.scheme is Scheme.KEYED:
         # The mark does not say alpha: where the profile's own finds nothing, those a caller may have chosen are tried last.
-        others = [replace(first, alpha=alpha) for alpha in _ALPHAS if first.scheme is Scheme.KEYED]
-        return [first, *(p for p in keyed if p != first), *others]
-    return keyed
+        yield from (replace(named, step=marked.step, alpha=alpha) for alpha in _ALPHAS)
 
 
 def extract(
@@ -706,7 +725,7 @@ def _find(
         )
     planes = engine_planes(instance)
     damaged: CoverslipError | None = None
-    for candidate in _candidates(marked, profile):
+    for candidate in _candidates(marked, profile, instance):
         try:
             found = _find_frames(planes, recipient, take, engine, candidate, cropped)
         except DamagedMessageError as error:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from math import ceil, log2
 
 LOW_FOUR = (0, 1, 4, 5)
 """DC and the three lowest AC coefficients of a 4 x 4 block."""
 
+LOW_SIX = (0, 1, 2, 4, 5, 8)
+"""DC and the five lowest AC coefficients of a 4 x 4 block."""
+
 ALL_SIXTEEN = tuple(range(16))
 
-EVERY_CARRIER = 1 << 14
-"""Votes wanted when every carrier is to be used."""
+LOWEST_RUNG = 64.0
+"""Least step of profiles whose step grows with the image's range, grey levels: near-lossless JPEG-LS with an error of 8 moves DC by up
+to 32, whatever the range."""
 
 
 class Scheme(str, Enum):
@@ -42,6 +47,12 @@ class Profile:
     margin : int
         Pixels kept clear around the outlined body. On the slices that the network never saw, 6 and the gate leave no labelled pixel
         of the body in a block that may carry; the default is one third more.
+    span_share : float
+        Least step as a share of the image's own range, for what shall survive codecs whose error grows with that range; from 0.
+    best_variant : bool
+        Take the address variant whose carriers reach most slots, even where another one reads back already.
+    least_votes : float
+        Mean carriers for each slot below which a frame carries nothing: what would read back now, but not after what the profile is for.
     """
 
     name: str
@@ -51,6 +62,9 @@ class Profile:
     votes: int
     alpha: float = 0.25
     margin: int = 8
+    span_share: float = 0.0
+    best_variant: bool = False
+    least_votes: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.step > 0:
@@ -59,6 +73,8 @@ class Profile:
             raise ValueError(f"alpha is {self.alpha}; it must lie between 0 and 0.5")
         if self.votes < 1:
             raise ValueError(f"votes is {self.votes}; it must be at least 1")
+        if not self.span_share >= 0:
+            raise ValueError(f"span_share is {self.span_share}; it must be 0 or above")
         if not self.coefficients or not set(self.coefficients) <= set(range(16)):
             raise ValueError("coefficients must be a non-empty choice of 0 to 15")
 
@@ -74,12 +90,36 @@ class Profile:
         """
         if not beta > 0:
             raise ValueError(f"beta is {beta}; it must be above 0")
-        return replace(self, step=4.0 * span / beta)
+        return replace(self, step=4.0 * span / beta, span_share=0.0)
+
+    def for_span(self, span: int) -> Profile:
+        """The same profile with its step settled for an image whose highest pixel is ``span`` grey levels above its lowest.
+
+        Where the profile has a ``span_share``, the step is the lowest rung at or above ``span_share * span`` of a ladder that starts at
+        `LOWEST_RUNG` and rises by the square root of 2: a reader who knows the range only roughly has few steps to try.
+        """
+        return replace(self, step=_rung(self._lowest_rung(span))) if self.span_share else self
+
+    def near_span(self, span: int) -> list[Profile]:
+        """`for_span` and the rungs above and below it: what to read with where something may have changed the image's range since."""
+        if not self.span_share:
+            return [self]
+        lowest = self._lowest_rung(span)
+        return [replace(self, step=_rung(rung)) for rung in (lowest, lowest + 1, lowest - 1) if rung >= 0]
+
+    def _lowest_rung(self, span: int) -> int:
+        # The least of rounding errors must not lift an exact rung to the next.
+        return max(ceil(2 * log2(max(self.span_share * span, 1.0) / LOWEST_RUNG) - 1e-9), 0)
+
+
+def _rung(number: int) -> float:
+    """A step of the ladder, grey levels; whole, so that float32 and a header's text hold the very same."""
+    return float(round(LOWEST_RUNG * 2 ** (number / 2)))
 
 
 FAINT = Profile("faint", Scheme.KEYED, 4.0, ALL_SIXTEEN, 1)
 DEFAULT = Profile("default", Scheme.KEYED, 8.0, ALL_SIXTEEN, 3)
-ROBUST = Profile("robust", Scheme.KEYED, 64.0, LOW_FOUR, EVERY_CARRIER)
+ROBUST = Profile("robust", Scheme.KEYED, LOWEST_RUNG, LOW_SIX, 8, span_share=1 / 6, best_variant=True, least_votes=2.5)
 PAPER_BETA = 1000.0
 """The beta of the paper's Table 3; its step follows from the image's own range, by which the paper normalises."""
 

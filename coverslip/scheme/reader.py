@@ -8,29 +8,20 @@ the votes agree with.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coverslip.scheme import address
 from coverslip.scheme.dct import COEFFICIENTS
-from coverslip.scheme.quantise import PHASES
+from coverslip.scheme.detect import Carrying, carrying, densities
 from coverslip.symbol import VERSIONS, function_modules, side_of
 
-ROUNDING_SIGMA = float(np.sqrt(1.0 / 12.0))
-"""Standard deviation of a coefficient whose pixels were rounded, grey levels: the basis is orthonormal."""
-
-_NOISE_FACTORS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-_WIDEST_SIGMA = 0.25
-"""Past a quarter of a step the phase says nothing."""
-
-_FLOOR = 1e-6
-_FIRST_LOG_ODDS = -3.0
-_EM_STEPS = 4
 _MASKED_LOG_ODDS = -4.0
 _LEAST_WEIGHT = 0.02
-_DETECTION_BLOCKS = 2500
+_DETECTION_POSITIONS = 40_000
+"""Positions that a version is sought with, those of the likeliest carriers: enough to tell, few enough to try all versions quickly."""
+
 DETECTION_THRESHOLD = 7.0
 """Standard deviations by which the known patterns must agree; chance reaches it once in 10^12 versions tried."""
 
@@ -62,65 +53,19 @@ class Votes:
         return np.where(known == 0, self.modules > 0, known > 0)
 
 
-@lru_cache(maxsize=64)
-def _densities(sigma: float, alpha: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """For each phase byte, how much likelier a carrier's 0, and a carrier's 1, makes it than chance does."""
-    phase = np.arange(PHASES) / PHASES
-
-    def density(centre: float) -> NDArray[np.float32]:
-        turns = np.arange(-2, 3)[:, None]
-        bell = np.exp(-((phase - centre + turns) ** 2) / (2 * sigma**2)).sum(axis=0)
-        return np.asarray(bell / (sigma * np.sqrt(2 * np.pi)) + _FLOOR, dtype=np.float32)
-
-    return density(alpha), density(1 - alpha)
-
-
-def _share(evidence: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
-    """The share of carriers that explains the evidence best, by expectation maximisation, and each block's probability."""
-    log_odds = _FIRST_LOG_ODDS
-    weight = expit(evidence + log_odds)
-    for _ in range(_EM_STEPS):
-        share = min(max(float(weight.mean()), 1.0 / evidence.size), 0.999)
-        log_odds = float(np.log(share / (1 - share)))
-        weight = expit(evidence + log_odds)
-    likelihood = float((np.logaddexp(0.0, evidence + log_odds) - np.log1p(np.exp(log_odds))).sum())
-    return likelihood, weight
-
-
-def expit(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 / (1 + exp(-x)), for any x."""
-    return np.asarray(1 / (1 + np.exp(-np.clip(x, -60, 60))), dtype=np.float32)
-
-
-def _carrying(
-    turned: NDArray[np.uint8], step: float, alpha: float, bias: NDArray[np.float32] | float
-) -> tuple[NDArray[np.float32], float]:
-    """Probability that each block carries [n], under the noise level that explains the phases best; and that level's sigma."""
-    best: tuple[float, NDArray[np.float32], float] | None = None
-    for factor in _NOISE_FACTORS:
-        sigma = min(ROUNDING_SIGMA * factor / step, _WIDEST_SIGMA)
-        zero, one = _densities(sigma, alpha)
-        evidence = np.log((zero + one) / 2)[turned].sum(axis=-1) + bias
-        likelihood, weight = _share(evidence)
-        if best is None or likelihood > best[0]:
-            best = likelihood, weight, sigma
-        if sigma == _WIDEST_SIGMA:
-            break
-    assert best is not None
-    return best[1], best[2]
-
-
-def _ratios(
-    turned: NDArray[np.uint8], weight: NDArray[np.float32], sigma: float, alpha: float
-) -> NDArray[np.float32]:
-    """Log-likelihood ratio of a 1 against a 0 at each position [n, K], when a block carries with probability ``weight`` [n].
+def _ratios(turned: NDArray[np.uint8], found: Carrying, chosen: NDArray[np.int64], alpha: float) -> NDArray[np.float32]:
+    """Log-likelihood ratio of a 1 against a 0 at each position [m, K] of the chosen blocks [m].
 
     A block that may be chance cannot outvote one that surely carries: its ratio is bounded by its odds.
     """
-    zero, one = _densities(sigma, alpha)
-    chance = 1 - weight[:, None]
-    carrying = weight[:, None]
-    return np.asarray(np.log((carrying * one[turned] + chance) / (carrying * zero[turned] + chance)))
+    carries = found.weight[chosen]
+    chance = 1 - carries
+    ratios = np.empty((chosen.size, turned.shape[1]), dtype=np.float32)
+    for place, sigma in enumerate(found.sigma):
+        zero, one = densities(sigma, alpha, found.floor)
+        phases = turned[chosen, place]
+        ratios[:, place] = np.log((carries * one[phases] + chance) / (carries * zero[phases] + chance))
+    return ratios
 
 
 def _tally(
@@ -171,16 +116,16 @@ class Reader:
         clear: NDArray[np.bool_] | None = None,
         origin: tuple[int, int] = (0, 0),
     ) -> None:
-        self._shape = phases.shape[:2]
+        self._shape: tuple[int, int] = (phases.shape[0], phases.shape[1])
         self._origin = origin
         turned = (phases + dither).reshape(-1, COEFFICIENTS)
         if len(coefficients) != COEFFICIENTS:
             turned = turned[:, list(coefficients)]
         bias = 0.0 if clear is None else np.where(clear.reshape(-1), 0.0, _MASKED_LOG_ODDS).astype(np.float32)
-        weight, sigma = _carrying(turned, step, alpha, bias)
-        self.weight: NDArray[np.float32] = weight.reshape(self._shape)
-        self._blocks = np.flatnonzero(weight > _LEAST_WEIGHT)
-        self._ratios = _ratios(turned[self._blocks], weight[self._blocks], sigma, alpha)
+        found = carrying(turned, self._shape, step, alpha, bias)
+        self.weight: NDArray[np.float32] = found.weight.reshape(self._shape)
+        self._blocks = np.flatnonzero(found.weight > _LEAST_WEIGHT)
+        self._ratios = _ratios(turned, found, self._blocks, alpha)
         self._per_block = len(coefficients)
 
     def _modules(self, version: int, variant: int, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -202,7 +147,8 @@ class Reader:
         """The votes under the version and variant that the known patterns agree with; None when none does."""
         if not self._blocks.size:
             return None
-        strongest = np.argsort(-self.weight.reshape(-1)[self._blocks], kind="stable")[:_DETECTION_BLOCKS]
+        enough = _DETECTION_POSITIONS // self._per_block
+        strongest = np.argsort(-self.weight.reshape(-1)[self._blocks], kind="stable")[:enough]
         for variant in range(address.VARIANTS):
             scores = {v: _agreement(self._modules(v, variant, strongest), v) for v in VERSIONS}
             version = max(scores, key=lambda v: scores[v])

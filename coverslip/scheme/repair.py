@@ -1,8 +1,8 @@
 """Repairing a symbol whose votes are missing or doubtful, before a QR reader sees it.
 
 A QR reader knows a module as dark or light; the votes know how sure each is. Reed-Solomon repairs twice as many codewords when it is told
-which ones to distrust (erasures), so the doubtful codewords of each block are named to it, as many as its parity allows, and the symbol
-is drawn again from what comes out.
+which ones to distrust (erasures), so the doubtful codewords of each block are named to it, a few more each time, and the symbol is drawn
+again from the likeliest of what comes out.
 """
 
 from __future__ import annotations
@@ -54,28 +54,38 @@ def block_layout(version: int) -> tuple[NDArray[np.int64], tuple[tuple[int, int]
 
 
 def _codewords(votes: Votes) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Codewords as read, unmasked, and how sure the least sure module of each is."""
+    """Codewords as read, unmasked, and the log-likelihood ratio of each of their bits, above 0 = 1: uint8 [n], float32 [n, 8]."""
     side = side_of(votes.version)
     index, _ = block_layout(votes.version)
     order = module_order(side)[: 8 * (int(index.max()) + 1)]
     row, col = np.divmod(order, side)
     ratios = votes.modules.reshape(-1)[order]
     # Mask pattern 0 of ISO/IEC 18004, table 10: row + column even.
-    bits = (ratios > 0) ^ ((row + col) % 2 == 0)
-    return np.packbits(bits), np.abs(ratios).reshape(-1, 8).min(axis=1)
+    ratios = np.where((row + col) % 2 == 0, -ratios, ratios)
+    # A module with no vote at all is light, as the symbol draws it.
+    bits = ratios > 0
+    return np.packbits(bits), ratios.reshape(-1, 8)
 
 
-def _decode(block: NDArray[np.uint8], sure: NDArray[np.float32], parity: int) -> bytes | None:
-    """The repaired block, distrusting fewer and fewer of its codewords until it decodes."""
+def _decode(block: NDArray[np.uint8], ratios: NDArray[np.float32], parity: int) -> bytes | None:
+    """The block that the votes say is likeliest, of those that decoding finds when it distrusts ever more codewords.
+
+    Forney's generalised minimum distance decoding: each number of erasures gives at most one candidate, and the one that agrees best with
+    how sure each bit is wins. A wrong candidate that few erasures happen to allow loses against the right one.
+    """
     codec = RSCodec(parity)
-    doubtful = np.argsort(sure, kind="stable")
-    spare = min(_SPARE, parity // 2)
-    for count in sorted({0, parity // 2, parity - spare}, reverse=True):
+    doubtful = np.argsort(-np.logaddexp(0.0, -np.abs(ratios)).sum(axis=1), kind="stable")
+    best: tuple[float, bytes] | None = None
+    for count in range(0, max(parity - _SPARE, 0) + 1, 2):
         try:
-            return bytes(codec.decode(block.tobytes(), erase_pos=doubtful[:count].tolist())[1])
+            candidate = bytes(codec.decode(block.tobytes(), erase_pos=doubtful[:count].tolist())[1])
         except ReedSolomonError:
             continue
-    return None
+        bits = np.unpackbits(np.frombuffer(candidate, dtype=np.uint8)).reshape(-1, 8)
+        agreement = float(np.where(bits, ratios, -ratios).sum())
+        if best is None or agreement > best[0]:
+            best = agreement, candidate
+    return None if best is None else best[1]
 
 
 def repair(votes: Votes) -> NDArray[np.bool_] | None:
@@ -90,11 +100,11 @@ def repair(votes: Votes) -> NDArray[np.bool_] | None:
     bool [n, n] or None
         True = dark.
     """
-    words, sure = _codewords(votes)
+    words, ratios = _codewords(votes)
     index, sizes = block_layout(votes.version)
     fixed = words.copy()
     for places, (total, data) in zip(index, sizes, strict=True):
-        block = _decode(words[places[:total]], sure[places[:total]], total - data)
+        block = _decode(words[places[:total]], ratios[places[:total]], total - data)
         if block is None:
             return None
         fixed[places[:total]] = np.frombuffer(block, dtype=np.uint8)

@@ -1,7 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from coverslip import symbol as symbols
+from coverslip.pipeline import read_votes
+from coverslip.scheme.dct import from_blocks, inverse
+from coverslip.scheme.detect import carrying, neighbourhood_mean
 from coverslip.scheme.dither import dither_key, dither_plane
 from coverslip.scheme.phases import phase_plane
 from coverslip.scheme.profiles import DEFAULT, FAINT, ROBUST
@@ -71,7 +76,40 @@ def test_a_lost_quarter_of_the_image_costs_votes_and_shifts_nothing():
 
 
 def test_robust_reads_through_noise_that_drowns_the_lattice_of_default():
-    _, stego, symbol = embedded(ROBUST, size=384)
-    noisy = np.rint(stego + np.random.default_rng(3).normal(0, 10, stego.shape)).astype(np.int32)
-    votes = reader(noisy, ROBUST).find()
-    assert votes is not None and symbols.read(votes.symbol()) == symbols.read(symbol)
+    profile = ROBUST.for_span(2400)
+    _, stego, symbol = embedded(profile, size=384)
+    noisy = np.rint(stego + np.random.default_rng(3).normal(0, 40, stego.shape)).astype(np.int32)
+    votes = reader(noisy, profile).find()
+    assert votes is not None and read_votes(votes) == symbols.read(symbol)
+
+
+def test_neighbours_tell_carriers_where_a_block_alone_cannot():
+    """Six noisy coefficients say little of one block; what lies together in the air says more."""
+    profile = replace(ROBUST, step=64.0, votes=1 << 14)
+    _, stego, _ = embedded(profile, size=384)
+    noisy = np.rint(stego + np.random.default_rng(3).normal(0, 9, stego.shape)).astype(np.int32)
+    weight = reader(noisy, profile).weight
+    assert weight[24:36, 24:36].mean() < 0.3
+    assert weight[44:].mean() > 0.8
+
+
+def test_each_coefficient_has_the_noise_that_it_met():
+    profile = replace(ROBUST, step=64.0, votes=1 << 14)
+    _, stego, _ = embedded(profile, size=384)
+    noise = np.zeros((96, 96, 16))
+    noise[..., 5] = np.random.default_rng(5).normal(0, 14, (96, 96))
+    noise[..., :5] = np.random.default_rng(6).normal(0, 8, (96, 96, 5))
+    noisy = np.rint(stego + from_blocks(inverse(noise))).astype(np.int32)
+    dither = dither_plane(KEY, 96, 96)
+    turned = (measure_plane(noisy, profile.step) + dither).reshape(-1, 16)[:, list(profile.coefficients)]
+    found = carrying(turned, (96, 96), profile.step, profile.alpha)
+    assert found.sigma[profile.coefficients.index(5)] == pytest.approx(14 / 64, rel=0.2)
+    assert found.sigma[0] == pytest.approx(8 / 64, rel=0.2)
+
+
+def test_the_mean_of_a_neighbourhood_is_that_of_the_values_there_are():
+    plane = np.arange(30, dtype=np.float32).reshape(5, 6)
+    found = neighbourhood_mean(plane, 1)
+    assert found[0, 0] == plane[:2, :2].mean()
+    assert found[2, 3] == plane[1:4, 2:5].mean()
+    assert found[4, 2] == plane[3:, 1:4].mean()
