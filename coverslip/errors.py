@@ -223,3 +223,27 @@ class TrainingTableError(CoverslipError):
     """The table of slices is missing a column, or has a patient in two splits."""
 
     code = "training-table"
+
+
+class ExperimentError(CoverslipError):
+    """A training experiment's configuration is not one."""
+
+    code = "experiment"
+
+
+class CheckpointError(CoverslipError):
+    """A checkpoint is not there, or holds another network."""
+
+    code = "checkpoint"
+
+
+class RecordsMissingError(CoverslipError):
+    """There are no records to train on."""
+
+    code = "records-missing"
+
+
+class DivergedError(CoverslipError):
+    """A training's loss left all bounds."""
+
+    code = "diverged"

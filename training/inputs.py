@@ -9,10 +9,12 @@ import numpy as np
 import tensorflow as tf
 from coverslip.graph.preprocess import SIDE, prepare
 from coverslip.training.augment import Source, augment
-from coverslip.training.records import BODY, bounds
+from coverslip.training.records import BODY, Slice, bounds, from_example
 from numpy.typing import NDArray
 from official.vision.configs import maskrcnn
 from official.vision.ops import anchor, box_ops
+
+from coverslip.errors import RecordsMissingError
 
 SMALLEST = 100
 """Body pixels that a picture must show."""
@@ -88,13 +90,52 @@ def targets(
     return prepared.image[0], labels
 
 
-def make_dataset(pictures: Pictures, config: maskrcnn.MaskRCNN, parser: maskrcnn.Parser, numbers: range, batch: int) -> tf.data.Dataset:
-    """Batches of the pictures with these numbers: a run that was interrupted goes on with the pictures it would have seen."""
+def numbers(first_step: int, batch: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
+    """The endless series of the pictures, int64 [], that one of a strategy's input pipelines makes.
+
+    Step k of n replicas takes the pictures from k n b on, b for each replica, whatever machine a replica is on: one machine and
+    several see the same pictures, and a run that was interrupted goes on with those it would have seen.
+
+    Parameters
+    ----------
+    first_step : int
+    batch : int
+        Pictures for each replica and step (b).
+    context : tf.distribute.InputContext
+    """
+    everyone = batch * context.num_replicas_in_sync
+    here = everyone // context.num_input_pipelines
+    start = context.input_pipeline_id * here
+    return tf.data.Dataset.counter(first_step * here).map(lambda k: k // here * everyone + start + k % here)
+
+
+def make_dataset(
+    pictures: Pictures, config: maskrcnn.MaskRCNN, parser: maskrcnn.Parser, series: tf.data.Dataset, batch: int
+) -> tf.data.Dataset:
+    """Batches of the pictures with these numbers (int64 [])."""
 
     def draw(number: tf.Tensor) -> tuple[tf.Tensor, dict[str, Any]]:
         pixels, label, box = tf.numpy_function(pictures, [number], (tf.int32, tf.float32, tf.float32))
         pixels.set_shape([None, None])
         return targets(config, parser, pixels, tf.ensure_shape(label, [SIDE, SIDE]), tf.ensure_shape(box, [1, 4]))
 
-    series = tf.data.Dataset.range(numbers.start, numbers.stop)
     return series.map(draw, num_parallel_calls=2, deterministic=True).batch(batch, drop_remainder=True).prefetch(4)
+
+
+def find_files(pattern: str) -> list[str]:
+    """Files that a pattern matches, sorted.
+
+    Raises
+    ------
+    RecordsMissingError
+        There are none.
+    """
+    found = sorted(tf.io.gfile.glob(pattern))
+    if not found:
+        raise RecordsMissingError(f"no records match {pattern}; make them with coverslip train data")
+    return found
+
+
+def read_files(pattern: str) -> list[Slice]:
+    """All slices in the records that a pattern matches; raises RecordsMissingError as `find_files` does."""
+    return [from_example(raw) for raw in tf.data.TFRecordDataset(find_files(pattern)).as_numpy_iterator()]

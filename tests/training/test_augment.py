@@ -71,7 +71,7 @@ def test_sampling_gives_magnetic_resonance_its_share() -> None:
 
 def test_targets_have_the_shapes_of_model_gardens_parser(pictures: Pictures) -> None:
     config = task_config()
-    images, labels = next(iter(make_dataset(pictures, config.model, config.train_data.parser, range(2), 2)))
+    images, labels = next(iter(make_dataset(pictures, config.model, config.train_data.parser, tf.data.Dataset.range(2), 2)))
     assert images.shape == (2, SIDE, SIDE, 3)
     assert labels["gt_masks"].shape == (2, 1, SIDE, SIDE) and labels["image_info"].shape == (2, 4, 2)
     assert labels["rpn_score_targets"]["3"].shape == (2, 32, 32, 3)
