@@ -9,7 +9,7 @@ PROTOS = $(wildcard protos/coverslip/*/v1/*.proto protos/coverslip/v1/*.proto)
 NODE = serving/examples/node
 PIP = -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
-.PHONY: help demo test node check lint types bench evaluate model clean system peers
+.PHONY: help demo test node check lint types bench disturbances evaluate model clean system peers
 
 help:
 	@echo "make demo      base install only; the whole way on a real CT, with a picture, in out/demo"
@@ -17,6 +17,7 @@ help:
 	@echo "make check     ruff, mypy and the fast tests"
 	@echo "make node      the Node.js example's packages and generated stubs, and buf, which lints the contract"
 	@echo "make bench     time of each part, as ratios in one run"
+	@echo "make disturbances  share of slices of ../shared/data read back after noise, lossy codecs and cropping"
 	@echo "make evaluate  every slice of ../shared/data embedded and read back, as a table"
 	@echo "make model     train and export the released model again from ../shared/data"
 
@@ -77,6 +78,9 @@ types: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(VENV)/bin/python benchmarks/parts.py
+
+disturbances: $(VENV)/.ready
+	$(VENV)/bin/python benchmarks/disturbances.py
 
 evaluate: $(VENV)/.ready
 	$(VENV)/bin/python benchmarks/evaluate.py

@@ -1,0 +1,140 @@
+"""What may happen to a stego image on its way: noise, lossy codecs, cropping. All work on integer planes in their legal range.
+
+Noise has the strength of the paper's Table 6 (Saidi et al. 2024), as PSNR with the image's own range as the peak, because the paper
+stretches every image over its own lowest and highest pixel before anything else. The 8-bit scaling for JPEG is over that range too.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import jpeg_ls
+import numpy as np
+import openjpeg.utils
+from numpy.typing import NDArray
+from PIL import Image
+
+Plane = NDArray[np.int32]
+Disturbance = Callable[[Plane, tuple[int, int], np.random.Generator], Plane]
+"""From a plane int32 [H, W], its legal range and a source of chance to the disturbed plane."""
+
+GAUSSIAN_DB, UNIFORM_DB, IMPULSE_DB = 53.36, 53.33, 53.39
+"""PSNR of the paper's Table 6."""
+
+HARSH_IMPULSES = 0.01
+JPEG2000_RATIO = 20
+JPEG_LS_NEAR = 8
+JPEG_QUALITY = 75
+
+
+def own_range(plane: Plane) -> tuple[int, int]:
+    """Lowest and highest pixel."""
+    return int(plane.min()), int(plane.max())
+
+
+def deviation(plane: Plane, decibel: float) -> float:
+    """Standard deviation in grey levels of noise that leaves this PSNR, peak = the image's own range."""
+    lo, hi = own_range(plane)
+    return float((hi - lo) / 10 ** (decibel / 20))
+
+
+def _whole(plane: NDArray[np.float64], legal: tuple[int, int]) -> Plane:
+    return np.clip(np.rint(plane), *legal).astype(np.int32)
+
+
+def gaussian(plane: Plane, legal: tuple[int, int], random: np.random.Generator) -> Plane:
+    """White Gaussian noise at the paper's strength."""
+    return _whole(plane + random.normal(0, deviation(plane, GAUSSIAN_DB), plane.shape), legal)
+
+
+def uniform(plane: Plane, legal: tuple[int, int], random: np.random.Generator) -> Plane:
+    """White uniform noise at the paper's strength."""
+    reach = np.sqrt(3) * deviation(plane, UNIFORM_DB)
+    return _whole(plane + random.uniform(-reach, reach, plane.shape), legal)
+
+
+def impulses(plane: Plane, share: float, random: np.random.Generator) -> Plane:
+    """A share of the pixels set to the image's own lowest or highest, half and half."""
+    lo, hi = own_range(plane)
+    chance = random.random(plane.shape)
+    return np.where(chance < share / 2, lo, np.where(chance > 1 - share / 2, hi, plane)).astype(np.int32)
+
+
+def salt_and_pepper(plane: Plane, _legal: tuple[int, int], random: np.random.Generator) -> Plane:
+    """Impulses at the paper's strength: the few that PSNR leaves room for."""
+    lo, hi = own_range(plane)
+    each = ((plane - float(lo)) ** 2 + (float(hi) - plane) ** 2).mean() / 2
+    return impulses(plane, deviation(plane, IMPULSE_DB) ** 2 / each, random)
+
+
+def harsh_salt_and_pepper(plane: Plane, _legal: tuple[int, int], random: np.random.Generator) -> Plane:
+    """Impulses on one pixel in a hundred, which is not in the paper."""
+    return impulses(plane, HARSH_IMPULSES, random)
+
+
+def jpeg2000(plane: Plane, legal: tuple[int, int], _random: np.random.Generator) -> Plane:
+    """JPEG 2000 (9/7, OpenJPEG) at 20:1 of the stored bits."""
+    lo, hi = legal
+    kind = np.int16 if lo < 0 else np.uint16
+    coded = openjpeg.utils.encode_array(
+        plane.astype(kind), bits_stored=int(hi - lo).bit_length(), photometric_interpretation=2, compression_ratios=[JPEG2000_RATIO]
+    )
+    return _whole(openjpeg.utils.decode(bytes(coded)).reshape(plane.shape).astype(np.float64), legal)
+
+
+def jpeg_ls_near(plane: Plane, legal: tuple[int, int], _random: np.random.Generator) -> Plane:
+    """Near-lossless JPEG-LS (CharLS), every pixel within 8 grey levels."""
+    shifted = (plane - legal[0]).astype(np.uint16)
+    coded = np.frombuffer(bytes(jpeg_ls.encode_array(shifted, lossy_error=JPEG_LS_NEAR)), dtype=np.uint8)
+    return _whole(jpeg_ls.decode(coded).astype(np.float64) + legal[0], legal)
+
+
+def jpeg(plane: Plane, legal: tuple[int, int], _random: np.random.Generator) -> Plane:
+    """JPEG at quality 75 (libjpeg's tables) of the image scaled to 8 bits over its own range, and scaled back."""
+    lo, hi = own_range(plane)
+    scale = 255 / max(hi - lo, 1)
+    stream = io.BytesIO()
+    Image.fromarray(np.rint((plane - lo) * scale).astype(np.uint8)).save(stream, "JPEG", quality=JPEG_QUALITY)
+    return _whole(lo + np.asarray(Image.open(stream)) / scale, legal)
+
+
+def cropping(share: float) -> Disturbance:
+    """Every edge cut by a random number of rows or columns, from 1 to this share of the side; the grid of blocks moves with it."""
+
+    def crop(plane: Plane, _legal: tuple[int, int], random: np.random.Generator) -> Plane:
+        top, bottom = random.integers(1, max(int(share * plane.shape[0]), 1) + 1, 2)
+        left, right = random.integers(1, max(int(share * plane.shape[1]), 1) + 1, 2)
+        return np.ascontiguousarray(plane[top : plane.shape[0] - bottom, left : plane.shape[1] - right])
+
+    return crop
+
+
+def untouched(plane: Plane, _legal: tuple[int, int], _random: np.random.Generator) -> Plane:
+    """As it was."""
+    return plane
+
+
+LISTED: dict[str, Disturbance] = {
+    "nothing": untouched,
+    "Gaussian noise": gaussian,
+    "uniform noise": uniform,
+    "salt and pepper": salt_and_pepper,
+    "JPEG 2000, 20:1": jpeg2000,
+    "JPEG-LS, NEAR 8": jpeg_ls_near,
+    "JPEG, quality 75": jpeg,
+    "cropped by up to 3 %": cropping(0.03),
+}
+"""What `robust` is for."""
+
+HARSHER: dict[str, Disturbance] = {
+    "salt and pepper, 1 %": harsh_salt_and_pepper,
+    "cropped by up to 6 %": cropping(0.06),
+    "cropped by up to 12 %": cropping(0.12),
+}
+"""What is told beside it."""
+
+
+def crops(name: str) -> bool:
+    """Whether a reader has to search for the place."""
+    return name.startswith("cropped")

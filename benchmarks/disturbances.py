@@ -1,0 +1,124 @@
+"""Share of slices whose record comes back exactly after a disturbance, by profile and modality. Prints a table: `make disturbances`.
+
+The slices lie in ../shared/data and are not part of the project. An invented patient is written into each header, the slice is embedded
+with the released model, its pixels are disturbed, and the record is read with numpy alone. Slices that are refused when embedding are
+told apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from coverslip.edge.engine import LiteRtEngine
+from disturb import HARSHER, LISTED, crops
+from evaluate import DATA, prepared, slices
+from rich.progress import track
+
+from coverslip import pipeline
+from coverslip import record as records
+from coverslip.dicom import header
+from coverslip.dicom.instance import Instance, read_instance
+from coverslip.engine import Engine
+from coverslip.errors import CoverslipError
+from coverslip.keys import Identity
+from coverslip.scheme.profiles import PROFILES, Profile
+
+WANTED = 0.99
+"""Share of slices that `robust` must give back under everything in `disturb.LISTED`."""
+
+Results = dict[str, list[dict[str, object]]]
+
+
+def comes_back(stego: Instance, planes: np.ndarray, expected: bytes, identity: Identity, cropped: bool) -> bool:
+    """Whether disturbed planes int32 [1, H, W] give the exact record."""
+    try:
+        found = pipeline.extract(replace(stego, planes=planes), identity, cropped=cropped)
+    except CoverslipError:
+        return False
+    return records.encode(found.record) == expected
+
+
+def one(
+    row: dict[str, str], seed: int, profile: Profile, engine: Engine, identity: Identity, names: list[str], folder: Path
+) -> dict[str, object]:
+    """Embed one slice, disturb it in every way, read it each time."""
+    cover = read_instance(prepared(row, seed, folder))
+    _, record, _ = header.deidentify(cover.dataset, pipeline.uid_key(identity.recipient), allow_burned_in=False)
+    expected = records.encode(record)
+    outcome: dict[str, object] = {"file": row["file"], "modality": row["modality"]}
+    try:
+        done = pipeline.embed(cover, identity.recipient, engine, pipeline.EmbedOptions(profile))
+    except CoverslipError as error:
+        return {**outcome, "refused": error.code}
+    outcome |= {"psnr": done.report.psnr.stored, "votes": done.report.votes_per_module}
+    lo, hi = cover.planes.min(), cover.planes.max()
+    error = float(np.mean((done.stego - cover.planes).astype(np.float64) ** 2))
+    outcome["psnr own range"] = 10 * np.log10(float(hi - lo) ** 2 / error)
+    random = np.random.default_rng(seed)
+    for name in names:
+        disturbed = {**LISTED, **HARSHER}[name](done.stego[0], cover.legal, random)[np.newaxis]
+        outcome[name] = comes_back(done.instance, disturbed, expected, identity, crops(name))
+    return outcome
+
+
+def table(profile: str, outcomes: list[dict[str, object]], names: list[str]) -> bool:
+    """Print the shares; False where a listed disturbance leaves too few."""
+    done = [o for o in outcomes if "refused" not in o]
+    groups = {"CT": [o for o in done if o["modality"] == "CT"], "MR": [o for o in done if o["modality"] == "MR"], "all": done}
+    groups = {name: group for name, group in groups.items() if group}
+    print(f"\nprofile {profile}: {len(done)} of {len(outcomes)} slices embedded")
+    for key in ("psnr", "psnr own range", "votes"):
+        means = {name: np.mean([float(str(o[key])) for o in group]) for name, group in groups.items()}
+        print(f"  {'mean ' + key:24}" + "".join(f"{name:>5}{mean:9.1f}   " for name, mean in means.items()))
+    good = True
+    for name in names:
+        print(f"  {name:24}" + "".join(f"{label:>5}{np.mean([bool(o[name]) for o in g]):9.1%}   " for label, g in groups.items()))
+        good &= name not in LISTED or float(np.mean([bool(o[name]) for o in done])) >= WANTED
+        if lost := [str(o["file"]) for o in done if not o[name]]:
+            print(f"    lost: {', '.join(lost[:8])}{' ...' if len(lost) > 8 else ''}")
+    refused = defaultdict(list)
+    for outcome in outcomes:
+        if "refused" in outcome:
+            refused[str(outcome["refused"])].append(str(outcome["file"]))
+    for code, files in refused.items():
+        print(f"  refused, {code}: {', '.join(files)}")
+    return good
+
+
+def main() -> int:
+    """Run it; exit code 1 when `robust` misses its share."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profiles", nargs="+", choices=("faint", "default", "robust"), default=["faint", "default", "robust"])
+    parser.add_argument("--split", choices=("train", "val"), default="val")
+    parser.add_argument("--limit", type=int, default=0, help="take about so many slices, spread over the split (default: all)")
+    parser.add_argument("--listed", action="store_true", help="only what robust is for, nothing harsher")
+    parser.add_argument("--json", type=Path, help="write every outcome there")
+    options = parser.parse_args()
+    if not DATA.exists():
+        print(f"no slices: {DATA.name} is not there beside the project")
+        return 0
+    rows = [row for row in slices(1) if row["split"] == options.split]
+    rows = rows[:: max(len(rows) // options.limit, 1)] if options.limit else rows
+    names = [*LISTED] if options.listed else [*LISTED, *HARSHER]
+    engine, identity = LiteRtEngine(), Identity.generate()
+    results: Results = {}
+    good = True
+    with tempfile.TemporaryDirectory() as folder:
+        for profile in options.profiles:
+            steps = track(list(enumerate(rows)), description=profile, disable=not sys.stderr.isatty())
+            results[profile] = [one(row, seed, PROFILES[profile], engine, identity, names, Path(folder)) for seed, row in steps]
+            good &= table(profile, results[profile], names) or profile != "robust"
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+    return int(not good)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
