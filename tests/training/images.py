@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 HEIGHT, WIDTH = 96, 112
 
@@ -81,3 +81,21 @@ def write_seg(path: Path, images: Sequence[Dataset], segments: Mapping[str, NDAr
         software_versions="1",
         device_serial_number="1",
     ).save_as(path)
+
+
+def make_enhanced(dataset: Dataset) -> Dataset:
+    """Say of a multi-frame image where its frames lie, as an Enhanced CT does (PS3.3 section C.7.6.16)."""
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+    measures, orientation, shared = Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [1, 1], 1
+    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    frames = []
+    for number in range(dataset.NumberOfFrames):
+        frame, position = Dataset(), Dataset()
+        position.ImagePositionPatient = [0, 0, number]
+        frame.PlanePositionSequence = [position]
+        frames.append(frame)
+    dataset.PerFrameFunctionalGroupsSequence = frames
+    return dataset

@@ -34,7 +34,7 @@ from coverslip.errors import (
     RejectedSliceError,
     SeveralAnnotationsError,
 )
-from tests.training.images import HEIGHT, WIDTH, body, write_image, write_seg
+from tests.training.images import HEIGHT, WIDTH, body, make_enhanced, write_image, write_seg
 
 SIZE = (20, 30)
 
@@ -219,6 +219,17 @@ def test_a_segmentation_of_a_series_knows_its_slices(tmp_path):
     with pytest.raises(AnnotationSizeError):
         seg.read(Target("x.dcm", images[0].SOPInstanceUID, 1, 1, (HEIGHT, WIDTH + 1)))
     assert read_annotation([seg], target()) is None
+
+
+def test_a_segmentation_of_a_multi_frame_image_knows_its_frames(tmp_path):
+    masks = [body(), body(40, 50, 20), 0 * body(), body(50, 60, 25)]
+    image = make_enhanced(write_image(tmp_path / "many.dcm", masks))
+    write_seg(tmp_path / "seg.dcm", [image], {"body": np.stack(masks)})
+    seg = SegFiles([tmp_path / "seg.dcm"])
+    for number, mask in enumerate(masks, start=1):
+        assert np.array_equal(seg.read(of(image, number)), mask), number
+    with pytest.raises(EmptyMaskError):
+        read_annotation([seg], of(image, 3))
 
 
 def test_files_that_are_no_segmentation_are_told(tmp_path):
