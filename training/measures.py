@@ -5,7 +5,7 @@ An outline is judged as it is used: with the safety margin around it and the int
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from coverslip.training.records import Slice
@@ -57,6 +57,10 @@ class Case:
     legal: tuple[int, int]
     padding: int
     label: Mask
+
+    def with_pixels(self, pixels: NDArray[np.int32]) -> Case:
+        """The same with other stored values [H, W], which have dark air too."""
+        return replace(self, pixels=pixels)
 
 
 def case_of(item: Slice, instance: Instance) -> Case:
