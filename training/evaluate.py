@@ -1,245 +1,314 @@
-"""Measure a network on labelled slices: ``python -m coverslip.training.evaluate --data DIR --weights FILE [--out FILE.json]``."""
+"""``coverslip train evaluate``: measure a network on slices that it was not trained on, as it is used: with margin, gate and pipeline.
+
+Beside the network stands the classical segmentation, on the same slices. The labels come from one of its kind, so that overlap with them
+favours it; what counts is the body that may come to carry, and what happens on slices that nobody could label.
+"""
 
 from __future__ import annotations
 
 import argparse
+import csv
+import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from coverslip.graph.network import Network
-from coverslip.training.records import Slice, read_slices
+from coverslip.training import drawing, summaries
+from coverslip.training.classical import outline
+from coverslip.training.measures import Case, Mask, measure
+from coverslip.training.outcomes import alter, labelled, unlabelled, withstand
+from coverslip.training.summaries import HardRow, Row
 from numpy.typing import NDArray
-from scipy import ndimage
+from rich.console import Console
+from rich.progress import track
 
-from coverslip.scheme.carriers import allowed_blocks
+from coverslip.engine import Engine
+from coverslip.errors import CoverslipError, TrainingTableError
+from coverslip.models import ModelKind, find_model
+from coverslip.scheme.reference import ReferenceEngine
 
-MARGINS = (0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24)
-"""Safety margins tried, pixels."""
+WORST = 24
+"""Slices that are drawn."""
 
-STABILITY_MARGIN = 8
-STABILITY_STEP = 16.0
-"""What the mask must withstand: every allowed block changed as an embedding with this step (grey levels) changes it."""
+SAVED_MODEL = "saved_model.pb"
 
-REFERENCE_SIDE = 512
-
-Segment = Callable[[NDArray[np.int32]], NDArray[np.uint8]]
+Segment = Callable[[NDArray[np.int32]], Mask]
 """Pixels int32 [1, H, W] to mask uint8 [1, H, W]."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One slice.
+@dataclass
+class Evaluated:
+    """What an evaluation found.
 
     Attributes
     ----------
-    name, patient, modality : str
-    iou : float
-        Intersection over union with the label.
-    needed : int
-        Smallest margin, pixels, that leaves no body pixel outside the dilated mask; the longer side when there is no mask.
-    missed : tuple of int
-        Body pixels outside the mask dilated by each of `MARGINS` pixels.
-    missed_scaled : tuple of int
-        The same with each margin scaled by (longer side) / 512.
-    carriers : tuple of int
-        Body pixels in blocks that could carry, after margin and intensity gate.
-    found : tuple of float
-        Share of the blocks without body that margin and gate leave.
-    ncc : float
-        Normalised cross-correlation of the mask with that of the image after an embedding.
+    figures : dict
+        Ready for JSON.
+    rows : list of Row
+        Each labelled slice.
+    worst : list of image
+        The worst slices, drawn, worst first.
     """
 
-    name: str
-    patient: str
-    modality: str
-    iou: float
-    needed: int
-    missed: tuple[int, ...]
-    missed_scaled: tuple[int, ...]
-    carriers: tuple[int, ...]
-    found: tuple[float, ...]
-    ncc: float
+    figures: dict[str, Any]
+    rows: list[Row]
+    worst: list[drawing.Image.Image]
 
 
-def intersection_over_union(mask: NDArray[np.uint8], label: NDArray[np.uint8]) -> float:
-    """IoU of two masks of 0 and 1; 1 when both are empty."""
-    union = np.count_nonzero(mask | label)
-    return float(np.count_nonzero(mask & label) / union) if union else 1.0
+def network_segment(network: Any) -> Segment:
+    """A `coverslip.graph.network.Network` as a function of numpy arrays."""
+    import tensorflow as tf
 
-
-def correlation(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Normalised cross-correlation as the paper's Eq. 11 has it: sum(a b) / sqrt(sum(a^2) sum(b^2)); 1 when both are empty."""
-    norm = np.sqrt(float(first.sum()) * float(second.sum()))
-    return float(np.count_nonzero(first & second) / norm) if norm else float(first.sum() == second.sum())
-
-
-def distance_to(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Distance of each pixel from the mask, pixels, as a square dilation counts it; the longer side when the mask is empty."""
-    if not mask.any():
-        return np.full(mask.shape, max(mask.shape), np.int64)
-    return np.asarray(ndimage.distance_transform_cdt(mask == 0, metric="chessboard"), np.int64)
-
-
-def blocks_to_pixels(blocks: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Blocks [H // 4, W // 4] as pixels [H, W]; edges that are no full block are False."""
-    pixels = np.zeros(shape, bool)
-    grown = blocks.repeat(4, axis=0).repeat(4, axis=1)
-    pixels[: grown.shape[0], : grown.shape[1]] = grown
-    return pixels
-
-
-def possible_carriers(item: Slice, mask: NDArray[np.uint8], margin: int) -> NDArray[np.bool_]:
-    """Pixels of the blocks that margin and gate allow, bool [H, W]; padding is taken for any other pixel."""
-    legal = (int(item.pixels.min()), int(item.pixels.max()))
-    return blocks_to_pixels(
-        allowed_blocks(item.pixels, mask, legal, legal[0] - 1, margin),
-        (item.pixels.shape[0], item.pixels.shape[1]),
-    )
-
-
-def measure(item: Slice, segment: Segment) -> Measured:
-    """Everything in `Measured` for one slice."""
-    mask = segment(item.pixels[np.newaxis])[0]
-    away = distance_to(mask)[item.label == 1]
-    scale = max(item.label.shape) / REFERENCE_SIDE
-    free = ndimage.minimum_filter(1 - item.label, size=4)
-    allowed = [possible_carriers(item, mask, margin) for margin in MARGINS]
-    rng = np.random.default_rng(0)
-    change = np.rint(rng.uniform(-STABILITY_STEP / 2, STABILITY_STEP / 2, item.pixels.shape)).astype(np.int32)
-    touched = allowed[MARGINS.index(STABILITY_MARGIN)]
-    again = segment(np.where(touched, item.pixels + change, item.pixels)[np.newaxis])[0]
-    return Measured(
-        name=item.name,
-        patient=item.patient,
-        modality=item.modality,
-        iou=intersection_over_union(mask, item.label),
-        needed=int(away.max(initial=0)),
-        missed=tuple(int(np.count_nonzero(away > margin)) for margin in MARGINS),
-        missed_scaled=tuple(int(np.count_nonzero(away > margin * scale)) for margin in MARGINS),
-        carriers=tuple(int(np.count_nonzero(blocks & (item.label == 1))) for blocks in allowed),
-        found=tuple(float(np.count_nonzero(blocks & (free == 1)) / max(1, free.sum())) for blocks in allowed),
-        ncc=correlation(mask, again),
-    )
-
-
-def summarise(slices: Sequence[Measured]) -> dict[str, Any]:
-    """Figures over slices of one kind."""
-    ious = np.array([item.iou for item in slices])
-    columns = {
-        "body_pixels_missed": [item.missed for item in slices],
-        "body_pixels_missed_margin_at_512": [item.missed_scaled for item in slices],
-        "body_pixels_in_carriers": [item.carriers for item in slices],
-    }
-    by_margin: dict[str, Any] = {}
-    for name, rows in columns.items():
-        table = np.array(rows)
-        by_margin[name] = {
-            str(margin): {
-                "total": int(column.sum()),
-                "worst": int(column.max()),
-                "slices": int((column > 0).sum()),
-            }
-            for margin, column in zip(MARGINS, table.T, strict=True)
-        }
-    found = np.array([item.found for item in slices])
-    return {
-        "slices": len(slices),
-        "patients": len({item.patient for item in slices}),
-        "iou": {
-            "mean": round(float(ious.mean()), 4),
-            "p5": round(float(np.percentile(ious, 5)), 4),
-            "worst": round(float(ious.min()), 4),
-        },
-        "margin_needed": {
-            "median": int(np.median([item.needed for item in slices])),
-            "p95": int(np.percentile([item.needed for item in slices], 95)),
-            "worst": max(item.needed for item in slices),
-        },
-        "mask_ncc_after_embedding": {
-            "mean": round(float(np.mean([item.ncc for item in slices])), 5),
-            "worst": round(min(item.ncc for item in slices), 5),
-        },
-        "free_blocks_found": {str(margin): round(float(share), 4) for margin, share in zip(MARGINS, found.mean(axis=0), strict=True)},
-        **by_margin,
-    }
-
-
-def tabulate(name: str, summary: dict[str, Any]) -> str:
-    """A summary as text."""
-    iou, needed, ncc = summary["iou"], summary["margin_needed"], summary["mask_ncc_after_embedding"]
-    lines = [
-        f"{name}: {summary['slices']} slices of {summary['patients']} patients",
-        f"  IoU mean {iou['mean']:.4f}, 5th percentile {iou['p5']:.4f}, worst {iou['worst']:.4f}",
-        f"  margin that covers all body: median {needed['median']}, 95th percentile {needed['p95']}, worst {needed['worst']} px",
-        f"  mask NCC after embedding: mean {ncc['mean']:.5f}, worst {ncc['worst']:.5f}",
-        "  margin px    missed/worst/slices   at 512: missed/worst/slices   in carriers/worst/slices   free found",
-    ]
-    for margin in map(str, MARGINS):
-        cells = [
-            "/".join(str(summary[column][margin][key]) for key in ("total", "worst", "slices"))
-            for column in (
-                "body_pixels_missed",
-                "body_pixels_missed_margin_at_512",
-                "body_pixels_in_carriers",
-            )
-        ]
-        share = summary["free_blocks_found"][margin]
-        lines.append(f"  {margin:>9}{cells[0]:>23}{cells[1]:>30}{cells[2]:>27}{share:>13.3f}")
-    return "\n".join(lines)
-
-
-def network_segment(network: Network) -> Segment:
-    """A network as a function of numpy arrays."""
     traced = tf.function(network.segment, input_signature=[tf.TensorSpec([None, None, None], tf.int32)])
 
-    def segment(pixels: NDArray[np.int32]) -> NDArray[np.uint8]:
-        mask: NDArray[np.uint8] = traced(tf.constant(pixels)).mask.numpy()
+    def segment(pixels: NDArray[np.int32]) -> Mask:
+        mask: Mask = traced(tf.constant(pixels)).mask.numpy()
         return mask
 
     return segment
 
 
-def evaluate(segment: Segment, items: Iterable[Slice]) -> tuple[dict[str, Any], list[Measured]]:
-    """Figures by modality and, under ``slices``, of the eight worst; with them every slice's."""
-    slices = [measure(item, segment) for item in items]
-    kinds = sorted({item.modality for item in slices})
-    figures: dict[str, Any] = {kind: summarise([item for item in slices if item.modality == kind]) for kind in kinds}
-    worst = sorted(slices, key=lambda item: -item.needed)[:8]
-    figures["worst"] = [
-        {
-            "name": item.name,
-            "modality": item.modality,
-            "iou": round(item.iou, 4),
-            "margin_needed": item.needed,
+def open_weights(path: Path) -> Engine:
+    """The network of a file of weights, with the numpy reference for everything but the outline."""
+    from coverslip.graph.network import Network
+
+    segment = network_segment(Network.load(path))
+    return ReferenceEngine(lambda plane: segment(plane[np.newaxis])[0])
+
+
+def open_model(path: Path, threads: int) -> Engine:
+    """The engine for a .tflite, or for a SavedModel's folder or one of numbered versions."""
+    if path.is_dir():
+        from coverslip.graph.engine import TensorFlowEngine
+
+        return TensorFlowEngine(path)
+    from coverslip.edge.engine import LiteRtEngine
+
+    return LiteRtEngine(path, threads=threads)
+
+
+def measure_row(case: Case, masks: tuple[Mask, Mask], file: Path, seed: int, engine: Engine, folder: Path) -> Row:
+    """Everything about a labelled slice, from the masks of network and classical segmentation."""
+    return Row(
+        case.name,
+        case.patient,
+        case.modality,
+        case.anatomy,
+        case.scanner,
+        *(measure(case, mask) for mask in masks),
+        withstand(case, masks[0], file, seed, engine, folder),
+    )
+
+
+def both_masks(case: Case, engine: Engine) -> tuple[Mask, Mask]:
+    """The network's outline and the classical one."""
+    return engine.segment(case.pixels[np.newaxis]).mask[0], outline(case.pixels)
+
+
+def evaluate(data: Path, split: str, engine: Engine) -> Evaluated:
+    """Measure an engine on one split, and on the slices without labels.
+
+    Parameters
+    ----------
+    data : Path
+        Folder with ``slices.csv`` and, if there are slices without labels, ``hard.csv``.
+    split : str
+    engine : Engine
+
+    Raises
+    ------
+    TrainingTableError
+        There is no table, or nothing in the split.
+    """
+    if not (data / "slices.csv").is_file():
+        raise TrainingTableError(f"there is no slices.csv in {data}: name the folder that holds it, and the slices and labels that it lists")
+    console = Console(stderr=True)
+
+    def bar(items: Any, name: str) -> Any:
+        return track(items, description=name, console=console, disable=not console.is_terminal)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = [
+            measure_row(case, both_masks(case, engine), data / case.name, seed, engine, folder)
+            for seed, case in enumerate(bar(list(labelled(data, split)), split))
+        ]
+        if not rows:
+            raise TrainingTableError(f"{data / 'slices.csv'} has no slice of split {split!r}; name another with --split")
+        engines = (engine, ReferenceEngine(outline))
+        hard = [
+            HardRow(case.name, case.modality, why, *(alter(case, data / case.name, seed, one, folder) for one in engines))
+            for seed, (case, why) in enumerate(bar(list(unlabelled(data)), "hard"))
+        ]
+    figures = {"split": split, **summaries.summarise(rows, hard, WORST), "data": data_figures(data, split)}
+    return Evaluated(figures, rows, draw(rows, list(labelled(data, split)), engine))
+
+
+def draw(rows: list[Row], cases: list[Case], engine: Engine) -> list[drawing.Image.Image]:
+    """The worst slices."""
+    by_name = {case.name: case for case in cases}
+    cells = []
+    for row in summaries.worst_first(rows)[:WORST]:
+        caption = (
+            f"{row.name}  {row.modality} {row.anatomy}\n"
+            f"IoU {row.network.iou:.3f} / {row.classical.iou:.3f}  margin {row.network.needed}  carries body {row.network.in_carriers}"
+        )
+        cells.append(drawing.cell(by_name[row.name], *both_masks(by_name[row.name], engine), caption))
+    return cells
+
+
+def data_figures(data: Path, split: str) -> dict[str, Any]:
+    """Slices and patients behind training and evaluation, by modality and licence."""
+    with (data / "slices.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+
+    def counted(rows: list[dict[str, str]]) -> dict[str, Any]:
+        kinds = Counter(row["modality"] for row in rows)
+        patients = {kind: len({row["patient_key"] for row in rows if row["modality"] == kind}) for kind in kinds}
+        return {
+            "slices": len(rows),
+            "patients": len({row["patient_key"] for row in rows}),
+            "by_modality": {kind: {"slices": kinds[kind], "patients": patients[kind]} for kind in sorted(kinds)},
         }
-        for item in worst
+
+    licences = sorted({row.get("licence", "not said") for row in table})
+    return {
+        "train": counted([row for row in table if row["split"] == "train"]),
+        "measured": counted([row for row in table if row["split"] == split]),
+        "licences": [
+            {
+                "licence": licence,
+                **{
+                    key: sum(row.get("licence", "not said") == licence and row["split"] == part for row in table)
+                    for key, part in (("train", "train"), ("measured", split))
+                },
+                "patients": len({row["patient_key"] for row in table if row.get("licence", "not said") == licence}),
+            }
+            for licence in licences
+        ],
+    }
+
+
+def report(figures: dict[str, Any]) -> str:
+    """The figures as text, in Markdown; the model card holds the same tables."""
+    kinds = ("modality",)
+    parts = [
+        ("Outline", summaries.outline_table(figures, kinds)),
+        ("What may carry", summaries.outcome_table(figures, kinds)),
+        ("Where one outline fails and the other does not", summaries.comparison_lines(figures)),
+        ("Margins", summaries.margin_table(figures)),
+        ("Cover against stego", summaries.lasting_table(figures, kinds)),
+        ("Without a label", summaries.hard_table(figures) + "\n\n" + summaries.hard_rows(figures)),
+        ("By anatomy and scanner: outline", summaries.outline_table(figures, ("anatomy", "scanner"))),
+        ("By anatomy and scanner: what may carry", summaries.outcome_table(figures, ("anatomy", "scanner"))),
+        ("By anatomy and scanner: cover against stego", summaries.lasting_table(figures, ("anatomy", "scanner"))),
+        ("Worst", summaries.worst_table(figures, 8)),
     ]
-    return figures, slices
+    notes = (
+        f"Split {figures['split']}; margin {figures['margin_px']} pixels; step {figures['step']:g} grey levels. Saidi et al. 2024 report a mean "
+        f"IoU of {figures['paper_iou']} on slices of their own. The labels come from a classical segmentation, so that IoU and distances favour "
+        "the classical outline; what counts is body that may carry, and the slices without a label."
+    )
+    if left := figures["labels_that_leave_out_visible_body"]:
+        notes += f" {len(left)} {summaries.LEAVES_OUT} ({left[0]} to {left[-1]}): there, IoU measures the label."
+    return "\n\n".join([notes, *(f"## {title}\n\n{text}" for title, text in parts)]) + "\n"
 
 
-def main() -> None:
+def slice_table(rows: list[Row]) -> list[dict[str, Any]]:
+    """One line for each slice, for a spreadsheet."""
+    lines = []
+    for row in rows:
+        line: dict[str, Any] = {key: getattr(row, key) for key in ("name", "patient", "modality", "anatomy", "scanner")}
+        for side in summaries.OUTLINERS:
+            one = getattr(row, side)
+            at = summaries.MARGINS.index(summaries.PRODUCT_MARGIN)
+            line |= {
+                f"{side}_iou": round(one.iou, 5),
+                f"{side}_rim_mean_px": round(one.distances.mean, 3),
+                f"{side}_rim_p95_px": round(one.distances.p95, 3),
+                f"{side}_rim_signed_px": round(one.distances.signed, 3),
+                f"{side}_margin_needed_px": one.needed,
+                f"{side}_body_pixels_missed": one.missed[at],
+                f"{side}_body_pixels_in_carriers": one.carriers[at],
+                f"{side}_background_found": round(one.found[at], 4),
+            }
+        lasting = {"refused": row.lasting.refused, "mask_ncc": round(row.lasting.ncc, 6), "carriers_moved": round(row.lasting.moved, 6)}
+        lines.append(line | lasting | {"body_pixels_altered": row.lasting.body_altered})
+    return lines
+
+
+def write(found: Evaluated, out: Path) -> None:
+    """``report.md``, ``slices.csv``, ``metrics.json`` and ``worst.png`` into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    everything = f"## Every slice without a label\n\n{summaries.hard_rows(found.figures, everything=True)}\n"
+    (out / "report.md").write_text(report(found.figures) + "\n" + everything)
+    write_json(found.figures, out / "metrics.json")
+    lines = slice_table(found.rows)
+    with (out / "slices.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    drawing.page(found.worst, out / "worst.png")
+
+
+def write_json(figures: dict[str, Any], path: Path) -> None:
+    """The figures as a file."""
+    path.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def described(path: Path) -> dict[str, Any]:
+    """What was measured: its name, size and SHA-256."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    kind = ("weights" if path.suffix == ".npz" else "tflite") if path.is_file() else "savedmodel"
+    found: dict[str, Any] = {"form": kind, "name": path.name, "bytes": sum(file.stat().st_size for file in files)}
+    return found if kind == "savedmodel" else found | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with slices.csv, slices/, labels/ and, if any, hard.csv")
+    parser.add_argument("--split", default="val", help="which slices of the table (default: %(default)s); not those it was trained on")
+    network = parser.add_mutually_exclusive_group()
+    network.add_argument("--model", type=Path, metavar="PATH", help=".tflite, or a SavedModel's folder (default: the released .tflite)")
+    network.add_argument("--weights", type=Path, metavar="FILE", help="trained weights, .npz")
+    parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of the runtime (default: %(default)s)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the report, the figures by slice and the worst slices, drawn")
+    parser.add_argument("--metrics", type=Path, metavar="FILE", help="write the figures there, as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print the report, and write what was asked for."""
+    if arguments.weights:
+        source, engine = arguments.weights, open_weights(arguments.weights)
+    else:
+        source = arguments.model or find_model(ModelKind.LITERT)
+        engine = open_model(source, arguments.threads)
+    found = evaluate(arguments.data, arguments.split, engine)
+    found.figures = {"model": described(source), **found.figures}
+    print(report(found.figures), end="")
+    if arguments.out:
+        write(found, arguments.out)
+    if arguments.metrics:
+        write_json(found.figures, arguments.metrics)
+    return 0
+
+
+def main() -> int:
     """Entry of ``python -m coverslip.training.evaluate``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    network = Network.load(arguments.weights)
-    figures, _ = evaluate(network_segment(network), read_slices(arguments.data, arguments.split))
-    figures["split"] = arguments.split
-    for kind in (key for key in figures if isinstance(figures[key], dict)):
-        print(tabulate(kind, figures[kind]))
-    for item in figures["worst"]:
-        print(f"  {item['name']} {item['modality']}  IoU {item['iou']:.4f}  margin needed {item['margin_needed']} px")
-    if arguments.out:
-        arguments.out.write_text(json.dumps(figures, indent=1) + "\n")
+    add_arguments(parser)
+    try:
+        return run(parser.parse_args())
+    except CoverslipError as error:
+        print(f"coverslip: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
