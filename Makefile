@@ -89,7 +89,7 @@ model: $(VENV)/.ready
 	$(VENV)/bin/python -m coverslip.training.train --data ../shared/data --out runs/model
 	cp runs/model/weights.npz models/weights.npz
 	$(VENV)/bin/python -m coverslip.training.evaluate --data ../shared/data --weights models/weights.npz --out models/metrics.json
-	$(VENV)/bin/python -m coverslip.graph.export --weights models/weights.npz --out models --version 1
+	$(VENV)/bin/python -m coverslip export --weights models/weights.npz --out models --version 1 --force
 
 clean:
 	rm -rf build out $(DEMO_VENV) $(VENV)

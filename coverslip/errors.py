@@ -247,3 +247,9 @@ class DivergedError(CoverslipError):
     """A training's loss left all bounds."""
 
     code = "diverged"
+
+
+class ExportError(CoverslipError):
+    """The exported model does not do what its definition says, or would take the place of another one."""
+
+    code = "export"

@@ -23,6 +23,8 @@ from coverslip.graph.module import Coverslip, Outliner
 from numpy.typing import NDArray
 
 from coverslip.engine import EmbedRequest, Engine
+from coverslip.errors import ExportError
+from coverslip.models import latest_version
 from coverslip.scheme.dct import COEFFICIENTS, SIDE
 from coverslip.scheme.quantise import PHASES
 from coverslip.scheme.reference import ReferenceEngine
@@ -35,11 +37,7 @@ WARM_UP = "tf_serving_warmup_requests"
 """Name that TensorFlow Serving looks for in assets.extra."""
 
 
-class ExportError(Exception):
-    """The exported model does not do what its definition says."""
-
-
-def export(network: Outliner, out: Path, version: int, source: str = "") -> dict[str, Any]:
+def export(network: Outliner, out: Path, version: int, source: str = "", force: bool = False) -> dict[str, Any]:
     """Write and check both forms of the model.
 
     Parameters
@@ -47,11 +45,13 @@ def export(network: Outliner, out: Path, version: int, source: str = "") -> dict
     network : Outliner
         The trained network.
     out : Path
-        Gets ``coverslip/<version>/``, ``coverslip.tflite`` and ``model.json``; what was there under these names is replaced.
+        Gets ``coverslip/<version>/``, ``coverslip.tflite`` and ``model.json``. Other versions stay where they are.
     version : int
         One number for both forms, at least 1.
     source : str
         SHA-256 of the weights, for the record.
+    force : bool
+        Take the place of a version that was made of other weights, or of a higher one in the .tflite.
 
     Returns
     -------
@@ -61,8 +61,10 @@ def export(network: Outliner, out: Path, version: int, source: str = "") -> dict
     Raises
     ------
     ExportError
-        A signature is missing, or a runtime does not agree with the reference.
+        A signature is missing, a runtime does not agree with the reference, or something else is in the model's place.
     """
+    if not force:
+        _refuse_another(out, version, source)
     record = {"name": "coverslip", "version": version, "weights_sha256": source}
     with tempfile.TemporaryDirectory(dir=_folder(out)) as made:
         saved, lite = Path(made) / "saved", Path(made) / "coverslip.tflite"
@@ -79,6 +81,24 @@ def export(network: Outliner, out: Path, version: int, source: str = "") -> dict
         _replace(lite, out / "coverslip.tflite")
     (out / "model.json").write_text(json.dumps(record, indent=2) + "\n")
     return record
+
+
+def _refuse_another(out: Path, version: int, source: str) -> None:
+    """Refuse where the version's number stands for other weights already, or is not the highest: both forms shall carry one number."""
+    versions = out / "coverslip"
+    highest = latest_version(versions) if versions.is_dir() else None
+    if highest is not None and int(highest.name) > version:
+        raise ExportError(
+            f"{versions} holds version {highest.name}, and TensorFlow Serving serves the highest: "
+            f"expected a version from {highest.name} on; choose one, or use --force"
+        )
+    place = versions / str(version) / "assets.extra" / METADATA
+    if (versions / str(version)).exists():
+        held = json.loads(place.read_text()).get("weights_sha256") if place.is_file() else None
+        if held != source:
+            raise ExportError(
+                f"{versions / str(version)} was made of other weights and is not replaced: choose the next version, or use --force"
+            )
 
 
 def _folder(path: Path) -> Path:
@@ -251,17 +271,12 @@ def _check_one(engine: Engine, request: EmbedRequest) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: weights in, model out; prints what was written."""
-    parser = argparse.ArgumentParser(prog="coverslip-export", description="Write the released model from trained weights.")
-    parser.add_argument("--weights", type=Path, required=True, help=".npz of trained weights")
-    parser.add_argument("--out", type=Path, default=Path("models"), help="folder for the model (default: models)")
-    parser.add_argument("--version", type=int, required=True, help="version number, from 1")
-    options = parser.parse_args(arguments)
-    from coverslip.graph.network import Network
+    """``coverslip export`` as a program of its own."""
+    from coverslip.cli import export as command
 
-    record = export(Network.load(options.weights), options.out, options.version, digest(options.weights))
-    print(json.dumps(record, indent=2))
-    return 0
+    parser = argparse.ArgumentParser(prog="coverslip-export", description="Write the released model from trained weights.")
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

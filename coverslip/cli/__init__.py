@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("coverslip.cli.serve", "answer imaging systems over gRPC"),
     "model-server": ("coverslip.cli.model_server", "stand in for TensorFlow Serving, for tests and places without containers"),
     "train": ("coverslip.cli.train", "prepare data, train and measure the network that outlines the body"),
+    "export": ("coverslip.cli.export", "write the released model, in both of its forms, from trained weights"),
     "demo": ("coverslip.cli.demo", "the whole way on a real CT with an invented patient, with a picture"),
 }
 """Command: (module, one line of help)."""

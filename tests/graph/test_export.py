@@ -171,3 +171,42 @@ def test_versions_are_kept_beside_each_other_and_the_highest_is_taken(released, 
     shutil.copytree(tmp_path / "coverslip" / "7", tmp_path / "coverslip" / "10")
     (tmp_path / "coverslip" / "7" / "saved_model.pb").unlink()
     assert TensorFlowEngine(tmp_path / "coverslip").segment(np.zeros((1, 8, 8), np.int32)).mask.shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize(("version", "source"), [(7, "other weights' digest"), (6, "weights' digest")])
+def test_another_version_or_a_higher_one_is_not_replaced_unasked(bright, released, version, source):
+    before = export.digest(released)
+    with pytest.raises(export.ExportError, match="--force"):
+        export.export(bright, released, version, source)
+    assert export.digest(released) == before
+
+
+def test_a_folder_of_that_name_that_says_nothing_of_itself_is_not_replaced(bright, tmp_path):
+    (tmp_path / "coverslip" / "3").mkdir(parents=True)
+    with pytest.raises(export.ExportError, match="other weights"):
+        export.export(bright, tmp_path, 3, "weights' digest")
+
+
+def test_the_command_exports_over_what_was_there_when_told_to(bright, tmp_path, monkeypatch, capsys):
+    from coverslip.graph.network import Network
+
+    from coverslip.cli import main
+
+    (tmp_path / "weights.npz").write_bytes(b"weights")
+    (tmp_path / "coverslip" / "3").mkdir(parents=True)
+    monkeypatch.setattr(Network, "load", lambda path: bright)
+    words = ["export", "--weights", str(tmp_path / "weights.npz"), "--version", "3", "--out", str(tmp_path)]
+    assert main(words) == 1
+    assert "--force" in capsys.readouterr().err
+    assert main([*words, "--force", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["version"] == 3 and record["weights_sha256"] == export.digest(tmp_path / "weights.npz")
+    assert record == json.loads((tmp_path / "model.json").read_text())
+    assert record["tflite_sha256"] == export.digest(tmp_path / "coverslip.tflite")
+
+
+def test_the_command_says_that_there_are_no_weights(tmp_path, capsys):
+    from coverslip.cli import main
+
+    assert main(["export", "--weights", str(tmp_path / "none.npz"), "--version", "1"]) == 2
+    assert "no weights" in capsys.readouterr().err
