@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -143,6 +144,15 @@ class Service(CoverslipServiceServicer):
 
     def EmbedSeries(self, requests: Iterator[pb.EmbedSeriesRequest], context: Any) -> Iterator[pb.EmbedSeriesResponse]:
         """Embed into one instance after the other."""
+        return self._taken(self._embed_series(requests, context), context)
+
+    def ExtractSeries(self, requests: Iterator[pb.ExtractSeriesRequest], context: Any) -> Iterator[pb.ExtractSeriesResponse]:
+        """Read one instance's sealed record after the other's."""
+        return self._taken(self._extract_series(requests, context), context)
+
+    def _embed_series(
+        self, requests: Iterator[pb.EmbedSeriesRequest], context: Any
+    ) -> Generator[pb.EmbedSeriesResponse, None, None]:
         with self._stream("EmbedSeries", Right.EMBED, requests, context) as (call, arrivals):
             options = _options(arrivals)
             if options.sealed:
@@ -162,8 +172,9 @@ class Service(CoverslipServiceServicer):
                     self._done(call, place.incoming.size, size)
                     yield pb.EmbedSeriesResponse(report=report)
 
-    def ExtractSeries(self, requests: Iterator[pb.ExtractSeriesRequest], context: Any) -> Iterator[pb.ExtractSeriesResponse]:
-        """Read one instance's sealed record after the other's."""
+    def _extract_series(
+        self, requests: Iterator[pb.ExtractSeriesRequest], context: Any
+    ) -> Generator[pb.ExtractSeriesResponse, None, None]:
         with self._stream("ExtractSeries", Right.EXTRACT, requests, context) as (call, arrivals):
             options = _options(arrivals)
             self._check_opening(options, context)
@@ -230,6 +241,19 @@ class Service(CoverslipServiceServicer):
                 self._metrics.instance(method, code, call.bytes_in, call.bytes_out)
             return answer
         raise AssertionError("a call that fails is aborted")
+
+    def _taken(self, answers: Generator[_Answer, None, None], context: Any) -> Iterator[_Answer]:
+        """A stream's answers, for as long as its caller takes them."""
+        with closing(answers):
+            for answer in answers:
+                # gRPC waits for ever for a caller that does not read; one that is cut off reads CANCELLED.
+                stalled = threading.Timer(self._room.limits.idle, context.cancel)
+                stalled.daemon = True
+                stalled.start()
+                try:
+                    yield answer
+                finally:
+                    stalled.cancel()
 
     @contextmanager
     def _stream(

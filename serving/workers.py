@@ -232,7 +232,7 @@ def _work(job: str, path: Path, options: bytes, until: float) -> _Result:
 class Processes:
     """Works in processes of its own, each with an engine.
 
-    A process that dies takes the calls that were worked on with it (UNAVAILABLE), and the next call starts new ones.
+    A process that dies takes the work of all with it; new ones are started, and what was worked on begins again, once.
 
     Parameters
     ----------
@@ -282,8 +282,17 @@ class Processes:
 
     def run(self, job: str, path: Path, options: Any, observe: Observe) -> Any:
         """As `Workers.run`."""
-        working_for = deadline.current()
-        result = self._taken(self._submit(job, path, options.SerializeToString(), working_for), working_for, path)
+        working_for, packed = deadline.current(), options.SerializeToString()
+        try:
+            result = self._taken(self._submit(job, path, packed, working_for), working_for, path)
+        except EngineUnavailableError:
+            # It may have been another call's doing: once more, from the beginning.
+            if working_for is not None:
+                working_for.check()
+            for made in path.parent.iterdir():
+                if made != path:
+                    made.unlink()
+            result = self._taken(self._submit(job, path, packed, working_for), working_for, path)
         for signature, seconds in result.observed:
             observe(signature, seconds)
         return result.message(job)

@@ -168,6 +168,16 @@ def test_a_caller_who_cancels_a_series_while_it_answers_leaves_nothing_behind(se
     until(lambda: ended(server, "EmbedSeries", "CANCELLED") == cancelled + 1)
 
 
+def test_a_caller_who_does_not_read_is_cut_off(server, stub, many, identity, given_back):
+    cancelled = ended(server, "EmbedSeries", "CANCELLED")
+    call = stub.EmbedSeries(series(many, identity))
+    assert next(call).start.label == "one"
+    until(lambda: ended(server, "EmbedSeries", "CANCELLED") == cancelled + 1)
+    with pytest.raises(grpc.RpcError) as told:
+        list(call)
+    assert told.value.code() is grpc.StatusCode.CANCELLED
+
+
 @pytest.mark.parametrize("seconds", [0.001, 0.3])
 def test_a_deadline_that_passes_leaves_nothing_behind(server, stub, many, identity, given_back, seconds):
     request = pb.EmbedRequest(instance=many.read_bytes(), options=pb.EmbedOptions(recipient=str(identity.recipient)))
