@@ -9,7 +9,7 @@ PROTOS = $(wildcard protos/coverslip/*/v1/*.proto protos/coverslip/v1/*.proto)
 NODE = serving/examples/node
 PIP = -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
-.PHONY: help demo test node check lint types bench disturbances evaluate model clean system peers
+.PHONY: help demo test node check lint types bench disturbances matrix evaluate model clean system peers
 
 help:
 	@echo "make demo      base install only; the whole way on a real CT, with a picture, in out/demo"
@@ -18,6 +18,7 @@ help:
 	@echo "make node      the Node.js example's packages and generated stubs, and buf, which lints the contract"
 	@echo "make bench     time of each part, as ratios in one run"
 	@echo "make disturbances  share of slices of ../shared/data read back after noise, lossy codecs and cropping"
+	@echo "make matrix    every runtime writes, every runtime and numpy read"
 	@echo "make evaluate  every slice of ../shared/data embedded and read back, as a table"
 	@echo "make model     train and export the released model again from ../shared/data"
 
@@ -81,6 +82,9 @@ bench: $(VENV)/.ready
 
 disturbances: $(VENV)/.ready
 	$(VENV)/bin/python benchmarks/disturbances.py
+
+matrix: $(VENV)/.ready
+	$(VENV)/bin/python benchmarks/matrix.py
 
 evaluate: $(VENV)/.ready
 	$(VENV)/bin/python benchmarks/evaluate.py
