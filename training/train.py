@@ -146,7 +146,7 @@ class Run:
     @property
     def step(self) -> int:
         """Steps taken."""
-        return int(self.trainer.global_step)
+        return int(self.trainer.global_step.numpy())
 
     def save(self) -> None:
         """Write a checkpoint, and what is released."""

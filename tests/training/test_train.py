@@ -33,6 +33,9 @@ SHORT = [
     "trainer.optimizer_config.learning_rate.cosine.decay_steps=9",
 ]
 
+EAGER = ["trainer.train_tf_function=false", "trainer.train_tf_while_loop=false"]
+"""Steps that are not compiled: slower ones, but a few of them come sooner."""
+
 
 def write_records(folder: Path, split: str, items: list[Slice]) -> None:
     with tf.io.TFRecordWriter(str(folder / f"{split}-00000-of-00001.tfrecord")) as writer:
@@ -82,10 +85,11 @@ def test_training_goes_on_after_a_kill(
 
     save, out = Run.save, tmp_path / "run"
     config = configured(records, [*SHORT, "trainer.train_steps=3"])
+    uncompiled = configured(records, [*SHORT, *EAGER, "trainer.train_steps=3"])
     with monkeypatch.context() as patch:
         patch.setattr(Run, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            fit(config, out)
+            fit(uncompiled, out)
     killed = capsys.readouterr().out
     assert last_step(out / "checkpoints") == 2
     with make_strategy(config.runtime).scope():
@@ -107,7 +111,7 @@ def test_training_goes_on_after_a_kill(
     assert [event.step for event in board.Tensors("loss/total")] == [2, 3]
 
     (records / "val-00000-of-00001.tfrecord").unlink()
-    fit(configured(records, [*SHORT, "trainer.train_steps=2"]), tmp_path / "again")
+    fit(configured(records, [*SHORT, *EAGER, "trainer.train_steps=2"]), tmp_path / "again")
     again = losses(capsys.readouterr().out, 2)
     assert np.allclose(losses(killed, 2), again, rtol=1e-3, atol=2e-4) and again[0] > 0
 
@@ -115,11 +119,12 @@ def test_training_goes_on_after_a_kill(
 @pytest.mark.slow
 def test_two_workers_share_one_training(records: Path, tmp_path: Path) -> None:
     """Two processes on this machine, as they would be on two: the same loss at both, one checkpoint."""
+    (records / "val-00000-of-00001.tfrecord").unlink()
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     hosts = [f"127.0.0.1:{entry.getsockname()[1]}" for entry in sockets]
     for entry in sockets:
         entry.close()
-    changes = [*SHORT, "trainer.train_steps=2", "runtime.distribution_strategy=multi_worker_mirrored"]
+    changes = [*SHORT, *EAGER, "trainer.train_steps=2", "runtime.distribution_strategy=multi_worker_mirrored"]
     script = (
         "import sys, coverslip.training.board as board; from coverslip.cli import main; from rich.console import Console;"
         "board.Console = lambda quiet, **rest: Console(**rest); sys.exit(main(sys.argv[1:]))"
@@ -173,7 +178,7 @@ def test_the_paper_trains_the_heads_and_then_everything(
     slices = read_slices(shared_data, "train")
     write_records(tmp_path, "train", [next(slices) for _ in range(4)])
     changes = ["task.heads_steps=1", "trainer.train_steps=2", "task.model.input_size=[128,128,3]", "trainer.checkpoint_interval=1"]
-    config = configured(tmp_path, changes, "paper_resnet101")
+    config = configured(tmp_path, [*EAGER, *changes], "paper_resnet101")
     start = config.task.init_checkpoint = calibrated_backbone(config, tmp_path)
     fit(config, tmp_path / "run")
     output = capsys.readouterr().out
