@@ -51,6 +51,7 @@ from coverslip.scheme.profiles import DEFAULT
 from coverslip.seal import seal
 
 SLICES = 6
+MEMORY = Path("/dev/shm")  # noqa: S108 - every file in it has a folder of its own that others cannot read
 AWAY = 3.0
 """Seconds that a model server stays away."""
 WAIT_FOR_IT = 5.0
@@ -335,6 +336,12 @@ def print_load(seen: Seen, callers: int) -> float:
     return len(seen.times) / took
 
 
+def served(options: argparse.Namespace, folder: Path) -> list[str]:
+    """The gateway's command."""
+    limits = ["--calls", str(options.callers), "--parallel", str(options.workers)]
+    return ["serve", "--listen", "127.0.0.1:0", *limits, "--spool", str(folder / "spool")]
+
+
 def beside_alone(options: argparse.Namespace, folder: Path, identity: Identity) -> Seen:
     """The load, with the engine alone before and after it."""
     slices = prepared(folder, identity, LiteRtEngine(threads=1), options.server_seals)
@@ -345,8 +352,7 @@ def beside_alone(options: argparse.Namespace, folder: Path, identity: Identity) 
         return alone(_engine_alone, words, options.workers, aside / 2), alone(_pipeline_alone, words, options.workers, aside)
 
     before = both()
-    words = ["serve", "--listen", "127.0.0.1:0", "--calls", str(options.callers), "--parallel", str(options.workers)]
-    with running(words) as (process, address):
+    with running(served(options, folder)) as (process, address):
         seen = Load(address, slices, identity, folder, seconds).run(options.callers, psutil.Process(process.pid))
     after = both()
     rate = print_load(seen, options.callers)
@@ -367,28 +373,28 @@ def through_a_kill(options: argparse.Namespace, folder: Path, identity: Identity
 
     slices = prepared(folder, identity, TensorFlowEngine(), options.server_seals)
     seconds = options.minutes * 60
-    words = ["serve", "--listen", "127.0.0.1:0", "--calls", str(options.callers), "--parallel", str(options.workers)]
     moments: dict[str, float] = {}
-    with running(["model-server", "--listen", "127.0.0.1:0"]) as (first, inside):
-        words += ["--tf-serving", inside, "--tf-serving-seconds", str(WAIT_FOR_IT)]
-        with running(words) as (process, address):
-            load = Load(address, slices, identity, folder, seconds)
+    with (
+        running(["model-server", "--listen", "127.0.0.1:0"]) as (first, inside),
+        running([*served(options, folder), "--tf-serving", inside, "--tf-serving-seconds", str(WAIT_FOR_IT)]) as (process, address),
+    ):
+        load = Load(address, slices, identity, folder, seconds)
 
-            def kill() -> None:
-                time.sleep(seconds / 3)
-                first.kill()
-                moments["killed"] = time.monotonic() - load.began
-                time.sleep(AWAY)
-                with running(["model-server", "--listen", inside]):
-                    moments["back"] = time.monotonic() - load.began
-                    over.wait()
+        def kill() -> None:
+            time.sleep(seconds / 3)
+            first.kill()
+            moments["killed"] = time.monotonic() - load.began
+            time.sleep(AWAY)
+            with running(["model-server", "--listen", inside]):
+                moments["back"] = time.monotonic() - load.began
+                over.wait()
 
-            over = threading.Event()
-            killer = threading.Thread(target=kill)
-            killer.start()
-            seen = load.run(options.callers, psutil.Process(process.pid))
-            over.set()
-            killer.join()
+        over = threading.Event()
+        killer = threading.Thread(target=kill)
+        killer.start()
+        seen = load.run(options.callers, psutil.Process(process.pid))
+        over.set()
+        killer.join()
     rate = print_load(seen, options.callers)
     first_good = min((at for at, _ in seen.times if at > moments["back"]), default=float("nan"))
     slow = max((t for at, t in seen.times if at > moments["killed"]), default=0.0)
@@ -408,7 +414,9 @@ def main() -> int:
     parser.add_argument("--server-seals", action="store_true", help="the gateway de-identifies and seals")
     parser.add_argument("--kill-model-server", action="store_true", help="in the middle of it")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as made:
+    # In memory where there is room, as docs/operator.md has it for instances under way; for both sides.
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() and psutil.disk_usage(str(MEMORY)).free > 1 << 30 else None) as made:
+        Path(made, "spool").mkdir()
         run = through_a_kill if options.kill_model_server else beside_alone
         seen = run(options, Path(made), Identity.generate())
     return int(bool(seen.wrong or seen.sent != len(seen.times) + len(seen.failed)))
