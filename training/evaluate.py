@@ -127,7 +127,7 @@ def evaluate(data: Path, split: str, engine: Engine) -> Evaluated:
         There is no table, or nothing in the split.
     """
     if not (data / "slices.csv").is_file():
-        raise TrainingTableError(f"there is no slices.csv in {data}: name the folder that holds it, and the slices and labels that it lists")
+        raise TrainingTableError(f"there is no slices.csv in {data}: name the folder that holds it, with slices/ and labels/")
     console = Console(stderr=True)
 
     def bar(items: Any, name: str) -> Any:
@@ -211,9 +211,10 @@ def report(figures: dict[str, Any]) -> str:
         ("Worst", summaries.worst_table(figures, 8)),
     ]
     notes = (
-        f"Split {figures['split']}; margin {figures['margin_px']} pixels; step {figures['step']:g} grey levels. Saidi et al. 2024 report a mean "
-        f"IoU of {figures['paper_iou']} on slices of their own. The labels come from a classical segmentation, so that IoU and distances favour "
-        "the classical outline; what counts is body that may carry, and the slices without a label."
+        f"Split {figures['split']}; margin {figures['margin_px']} pixels; step {figures['step']:g} grey levels. "
+        f"Saidi et al. 2024 report a mean IoU of {figures['paper_iou']} on slices of their own. The labels come from a classical "
+        "segmentation, so that IoU and distances favour the classical outline; what counts is body that may carry, and the slices "
+        "without a label."
     )
     if left := figures["labels_that_leave_out_visible_body"]:
         notes += f" {len(left)} {summaries.LEAVES_OUT} ({left[0]} to {left[-1]}): there, IoU measures the label."
@@ -239,6 +240,7 @@ def slice_table(rows: list[Row]) -> list[dict[str, Any]]:
                 f"{side}_background_found": round(one.found[at], 4),
             }
         lasting = {"refused": row.lasting.refused, "mask_ncc": round(row.lasting.ncc, 6), "carriers_moved": round(row.lasting.moved, 6)}
+        lasting["carriers_moved_by_outline"] = round(row.lasting.moved_by_outline, 6)
         lines.append(line | lasting | {"body_pixels_altered": row.lasting.body_altered})
     return lines
 
@@ -272,7 +274,7 @@ def described(path: Path) -> dict[str, Any]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with slices.csv, slices/, labels/ and, if any, hard.csv")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with slices.csv, slices/, labels/ and hard.csv")
     parser.add_argument("--split", default="val", help="which slices of the table (default: %(default)s); not those it was trained on")
     network = parser.add_mutually_exclusive_group()
     network.add_argument("--model", type=Path, metavar="PATH", help=".tflite, or a SavedModel's folder (default: the released .tflite)")

@@ -23,7 +23,7 @@ from coverslip.engine import EmbedRequest, Engine
 from coverslip.errors import CoverslipError
 from coverslip.invented import write_invented_patient
 from coverslip.keys import Identity
-from coverslip.scheme.dct import COEFFICIENTS, SIDE
+from coverslip.scheme.dct import COEFFICIENTS, SIDE, to_blocks
 from coverslip.scheme.profiles import DEFAULT
 
 
@@ -39,7 +39,9 @@ class Lasting:
     ncc : float
         Normalised correlation coefficient (Eq. 13) of the outline of the stego image with that of the cover, -1 to 1.
     moved : float
-        Blocks that may carry in one of the two and not in the other, as a share of those of the cover.
+        Blocks that may carry (margin and gate) in one of the two and not in the other, as a share of those of the cover.
+    moved_by_outline : float
+        The same without the gate, whose threshold follows the noise that an embedding adds: what the outline itself moves.
     body_altered : int
         Pixels of the labelled body that were changed.
     """
@@ -47,6 +49,7 @@ class Lasting:
     refused: str
     ncc: float
     moved: float
+    moved_by_outline: float
     body_altered: int
 
 
@@ -130,6 +133,11 @@ def arbitrary(case: Case, engine: Engine, seed: int) -> NDArray[np.int32]:
     return engine.embed(request).stego[0]
 
 
+def differing(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
+    """Blocks that are in one of two selections alone, as a share of the first; above 1 where there are more of them."""
+    return float(np.count_nonzero(before != after) / max(np.count_nonzero(before), 1))
+
+
 def withstand(case: Case, mask: Mask, file: Path, seed: int, engine: Engine, folder: Path) -> Lasting:
     """Embed a case whose outline by the engine is ``mask`` [H, W], and outline it again."""
     refused = ""
@@ -138,12 +146,14 @@ def withstand(case: Case, mask: Mask, file: Path, seed: int, engine: Engine, fol
     except CoverslipError as error:
         refused, stego = error.code, arbitrary(case, engine, seed)
     again = engine.segment(stego[np.newaxis]).mask[0]
-    before = possible_carriers(case, distance_to(mask), PRODUCT_MARGIN)
-    after = possible_carriers(case.with_pixels(stego), distance_to(again), PRODUCT_MARGIN)
+    away = distance_to(mask), distance_to(again)
+    allowed = [possible_carriers(one, far, PRODUCT_MARGIN) for one, far in zip((case, case.with_pixels(stego)), away, strict=True)]
+    clear = [to_blocks((far > PRODUCT_MARGIN).astype(np.int32)).all(axis=-1) for far in away]
     return Lasting(
         refused,
         metrics.ncc(mask, again),
-        float(np.count_nonzero(before != after) / max(np.count_nonzero(before), 1)),
+        differing(*allowed),
+        differing(*clear),
         int(np.count_nonzero((stego != case.pixels) & (case.label > 0))),
     )
 

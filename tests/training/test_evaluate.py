@@ -1,47 +1,133 @@
-"""What an evaluation counts."""
+"""What an evaluation counts, and what it writes."""
 
 from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 pytest.importorskip("tensorflow")
-pytest.importorskip("official.vision")
 
-from coverslip.training.evaluate import MARGINS, correlation, distance_to, evaluate, intersection_over_union, measure
+from coverslip.training import drawing, evaluate, summaries
+from coverslip.training.classical import outline
+from coverslip.training.measures import (
+    MARGINS,
+    PRODUCT_MARGIN,
+    Case,
+    brightness,
+    case_of,
+    distance_to,
+    measure,
+    possible_carriers,
+    rim,
+    rim_distances,
+)
+from coverslip.training.outcomes import Altered, Lasting, alter, unlabelled, withstand
+from coverslip.training.records import Slice
 
-from tests.training.slices import make_slice
+from coverslip.dicom.instance import read_instance
+from coverslip.errors import TrainingTableError
+from coverslip.scheme.reference import ReferenceEngine
+from tests.training.images import body, write_image
 
-ITEM = make_slice("a.dcm", "P")
-
-
-def shifted(pixels: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """The label, 3 pixels too high."""
-    return np.roll(ITEM.label, -3, axis=0)[np.newaxis].repeat(pixels.shape[0], axis=0)
-
-
-def test_a_perfect_mask_needs_no_margin() -> None:
-    measured = measure(ITEM, lambda pixels: ITEM.label[np.newaxis])
-    assert measured.iou == 1.0 and measured.needed == 0 and measured.ncc == 1.0
-    assert not any(measured.missed) and not any(measured.carriers)
-    assert measured.found[0] > 0.9 and measured.found[-1] < measured.found[0]
-
-
-def test_a_shifted_mask_needs_its_shift() -> None:
-    measured = measure(ITEM, shifted)
-    assert measured.needed == 3 and 0.8 < measured.iou < 1.0
-    assert measured.missed[MARGINS.index(0)] == np.count_nonzero(ITEM.label & (1 - shifted(ITEM.pixels[None])[0]))
-    assert measured.missed[MARGINS.index(2)] > 0 and measured.missed[MARGINS.index(3)] == 0
-
-
-def test_the_gate_keeps_bright_body_that_the_mask_missed() -> None:
-    assert not any(measure(ITEM, shifted).carriers)
+Mask = NDArray[np.uint8]
+COLUMNS = ("file", "label", "split", "licence", "modality", "anatomy", "manufacturer", "model", "patient_key")
 
 
-def test_no_mask_is_counted_as_such() -> None:
-    measured = measure(ITEM, lambda pixels: np.zeros((1, *ITEM.label.shape), np.uint8))
-    assert measured.iou == 0.0 and measured.needed == 130 and measured.missed[-1] == ITEM.label.sum()
+def head(row: float = 100, side: int = 256) -> Mask:
+    """A disc of body with much air around it."""
+    rows, columns = np.ogrid[:side, :side]
+    return np.asarray(np.hypot(rows - row, columns - side / 2) < 0.25 * side, np.uint8)
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    """A slice with room for a record."""
+    write_image(tmp_path / "a.dcm", [head()])
+    instance = read_instance(tmp_path / "a.dcm")
+    return case_of(Slice("a.dcm", "P", "CT", instance.planes[0], head(), "chest", "Invented"), instance)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data set: two labelled patients, the second to measure, and two slices without a label."""
+    folder = tmp_path / "data"
+    rows = []
+    for number, (split, row) in enumerate([("train", 100), ("val", 110), ("val", 130)]):
+        name, label = f"slices/{number}.dcm", f"labels/{number}.png"
+        write_image(folder / name, [head(row)])
+        (folder / "labels").mkdir(exist_ok=True)
+        Image.fromarray(head(row).astype(bool)).save(folder / label)
+        rows.append((name, label, split, "CC0", ["CT", "CT", "MR"][number], "chest", "Invented", "One", f"{split}-{number}"))
+    write_image(folder / "hard/0.dcm", [head()])
+    write_image(folder / "hard/1.dcm", [np.ones((64, 64), np.uint8)])
+    hard = [("file", "why", "modality"), ("hard/0.dcm", "easy", "CT"), ("hard/1.dcm", "full", "CT")]
+    tables = {"slices.csv": [COLUMNS, *rows], "hard.csv": hard}
+    for name, lines in tables.items():
+        with (folder / name).open("w", newline="") as file:
+            csv.writer(file).writerows(lines)
+    return folder
+
+
+def moved(mask: Mask, rows: int) -> Mask:
+    """A mask that many pixels lower."""
+    return np.roll(mask, rows, axis=0)
+
+
+def test_a_perfect_outline_needs_no_margin(case: Case) -> None:
+    found = measure(case, case.label)
+    assert found.iou == 1.0 and found.needed == 0 and found.distances.mean == found.distances.p95 == 0.0
+    assert not any(found.missed) and not any(found.carriers) and found.in_carriers == 0
+    assert found.found[0] > 0.9 and found.found[-1] < found.found[0]
+
+
+def test_a_shifted_outline_needs_its_shift(case: Case) -> None:
+    mask = moved(case.label, -3)
+    found = measure(case, mask)
+    assert found.needed == 3 and 0.9 < found.iou < 1.0
+    assert found.missed[MARGINS.index(0)] == np.count_nonzero(case.label & (1 - mask))
+    assert found.missed[MARGINS.index(2)] > 0 and found.missed[MARGINS.index(3)] == 0
+    assert found.distances.hausdorff == pytest.approx(3) and abs(found.distances.signed) < 0.1
+
+
+def test_the_gate_keeps_bright_body_that_the_outline_missed(case: Case) -> None:
+    found = measure(case, moved(case.label, -40))
+    assert found.missed[MARGINS.index(PRODUCT_MARGIN)] > 100 and not any(found.carriers)
+
+
+def test_dark_body_that_the_outline_missed_is_counted(case: Case) -> None:
+    dark = case.with_pixels(np.where(case.label > 0, np.median(case.pixels[case.label == 0]).astype(np.int32), case.pixels))
+    found = measure(dark, moved(case.label, -40))
+    assert found.in_carriers > 100
+    assert found.carriers[-1] < found.carriers[0]
+
+
+@pytest.mark.parametrize(("change", "sign"), [(1, 1), (-1, -1)])
+def test_a_mask_that_is_too_large_is_outside(change: int, sign: int) -> None:
+    rows, columns = np.ogrid[:80, :80]
+    label, mask = ((np.maximum(abs(rows - 40), abs(columns - 40)) <= reach).astype(np.uint8) for reach in (20, 20 + 2 * change))
+    found = rim_distances(mask, label)
+    assert found.signed * sign == pytest.approx(2.0, abs=0.05) and 2.0 <= found.p95 <= found.hausdorff
+
+
+def test_nothing_outlined_is_counted_as_such(case: Case) -> None:
+    empty = np.zeros_like(case.label)
+    found = measure(case, empty)
+    assert found.empty and found.iou == 0.0 and found.needed == 256 and found.missed[-1] == case.label.sum()
+    assert found.distances.mean == 256 and found.distances.signed == -256
+    assert rim_distances(empty, empty).mean == 0.0
+
+
+def test_the_frame_of_an_image_is_no_rim() -> None:
+    assert not rim(np.ones((5, 5), np.uint8)).any()
+    assert rim(body())[48].sum() == 4  # in and out of the disc, and of the hole in it
 
 
 def test_distances_are_those_of_a_square_dilation() -> None:
@@ -50,18 +136,143 @@ def test_distances_are_those_of_a_square_dilation() -> None:
     assert distance_to(mask)[3, 3] == 2 and distance_to(mask)[1, 4] == 3
 
 
-def test_summaries_add_up() -> None:
-    figures, slices = evaluate(shifted, [ITEM, ITEM])
-    assert figures["CT"]["slices"] == 2 and figures["CT"]["patients"] == 1
-    assert figures["CT"]["body_pixels_missed"]["0"] == {
-        "total": 2 * slices[0].missed[0],
-        "worst": slices[0].missed[0],
-        "slices": 2,
-    }
-    assert figures["worst"][0]["margin_needed"] == 3
+def test_brightness_is_counted_from_dark_to_the_98th_percentile(case: Case) -> None:
+    pixels = np.arange(101, dtype=np.int32).reshape(1, 101)
+    plain = replace(case, pixels=pixels, padding=-1)
+    assert brightness(plain, pixels == 49) == pytest.approx(0.5)
+    assert brightness(plain, pixels < 0) == 0.0
+    padded = replace(plain, pixels=np.where(pixels == 0, -2000, pixels), padding=-2000)
+    assert brightness(padded, pixels == 1) == 0.0
 
 
-def test_empty_masks() -> None:
-    empty, full = np.zeros((4, 4), np.uint8), np.ones((4, 4), np.uint8)
-    assert intersection_over_union(empty, empty) == correlation(empty, empty) == 1.0
-    assert intersection_over_union(empty, full) == correlation(empty, full) == 0.0
+def test_an_outline_of_bright_body_withstands_the_embedding(case: Case, tmp_path: Path) -> None:
+    found = withstand(case, outline(case.pixels), tmp_path / "a.dcm", 1, ReferenceEngine(outline), tmp_path)
+    assert not found.refused and found.ncc > 0.999 and found.moved_by_outline < 0.01 and found.body_altered == 0
+
+
+def test_what_does_not_withstand_is_told(case: Case, tmp_path: Path) -> None:
+    def nervous(plane: NDArray[np.int32]) -> Mask:
+        return case.label if np.array_equal(plane, case.pixels) else moved(case.label, 20)
+
+    found = withstand(case, case.label, tmp_path / "a.dcm", 1, ReferenceEngine(nervous), tmp_path)
+    assert 0.5 < found.ncc < 0.9 and found.moved_by_outline > 0.02
+
+
+def test_a_slice_without_room_is_measured_with_arbitrary_bits(tmp_path: Path) -> None:
+    write_image(tmp_path / "small.dcm", [body()])
+    instance = read_instance(tmp_path / "small.dcm")
+    small = case_of(Slice("small.dcm", "P", "CT", instance.planes[0], body()), instance)
+    found = withstand(small, body(), tmp_path / "small.dcm", 1, ReferenceEngine(outline), tmp_path)
+    assert found.refused == "no-carriers" and found.ncc > 0.9
+
+
+def test_altered_pixels_are_those_of_the_file(case: Case, tmp_path: Path) -> None:
+    dark = alter(case, tmp_path / "a.dcm", 1, ReferenceEngine(outline), tmp_path)
+    assert dark.refused == "" and 0.0 < dark.brightest < 0.1
+    none = alter(case, tmp_path / "a.dcm", 1, ReferenceEngine(lambda plane: np.zeros(plane.shape, np.uint8)), tmp_path)
+    assert none == Altered("no-body")
+
+
+def test_slices_without_a_label_are_optional(tmp_path: Path) -> None:
+    assert not list(unlabelled(tmp_path))
+
+
+def test_an_evaluation_measures_the_split_beside_the_classical_outline(data: Path) -> None:
+    found = evaluate.evaluate(data, "val", ReferenceEngine(lambda plane: moved(outline(plane), 2)))
+    by_name = {one["name"]: one for one in found.figures["groups"]}
+    assert list(by_name) == ["CT", "MR", "CT chest", "MR chest", "CT Invented One", "MR Invented One"]
+    ct = by_name["CT"]
+    assert ct["slices"] == ct["patients"] == 1
+    assert ct["network"]["iou"]["mean"] < ct["classical"]["iou"]["mean"] <= 1.0
+    assert ct["network"]["margin_needed_px"]["worst"] >= 2 > ct["classical"]["margin_needed_px"]["worst"]
+    assert found.figures["hard"]["slices"] == 2 and found.figures["hard"]["network"]["dark"] == 1
+    assert sum(found.figures["hard"]["network"]["refused"].values()) == 1
+    assert found.figures["data"]["train"]["slices"] == 1 and found.figures["data"]["measured"]["slices"] == 2
+    assert len(found.worst) == 2 and json.loads(json.dumps(found.figures)) == found.figures
+
+
+def test_a_report_holds_the_figures_and_says_what_they_are(data: Path, tmp_path: Path) -> None:
+    found = evaluate.evaluate(data, "val", ReferenceEngine(outline))
+    evaluate.write(found, tmp_path / "out")
+    text = (tmp_path / "out/report.md").read_text()
+    mean = found.figures["groups"][0]["network"]["iou"]["mean"]
+    assert f"| CT | 1 / 1 | network | {mean:.4f} |" in text and "0.9146" in text and "favour the classical" in text
+    with (tmp_path / "out/slices.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["name"] for line in lines] == ["slices/1.dcm", "slices/2.dcm"]
+    assert float(lines[0]["network_iou"]) == pytest.approx(mean, abs=1e-4)
+    assert json.loads((tmp_path / "out/metrics.json").read_text()) == found.figures
+    with Image.open(tmp_path / "out/worst.png") as page:
+        assert page.width == 2 * drawing.CELL + drawing.GAP
+
+
+@pytest.mark.parametrize(("split", "sentence"), [("test", "no slice of split 'test'"), ("val", "no slices.csv")])
+def test_nothing_to_measure_is_an_error(data: Path, split: str, sentence: str) -> None:
+    folder = data if split == "test" else data / "slices"
+    with pytest.raises(TrainingTableError, match=sentence):
+        evaluate.evaluate(folder, split, ReferenceEngine(outline))
+
+
+def row(case: Case, name: str, network: Mask, classical: Mask) -> summaries.Row:
+    """A row of figures with nothing to say about embedding."""
+    return summaries.Row(
+        name, "P", "MR", "head", "One", measure(case, network), measure(case, classical), Lasting("", 1.0, 0.0, 0.0, 0)
+    )
+
+
+def test_labels_that_leave_body_out_are_told_apart(case: Case) -> None:
+    left_out = next(iter(summaries.LEFT_OUT))
+    rows = [row(case, left_out, moved(case.label, 5), case.label), row(case, "b.dcm", case.label, case.label)]
+    both, without = summaries.groups(rows)[:2]
+    assert both["slices"] == 2 and both["network"]["iou"]["mean"] < 1.0
+    assert without["slices"] == 1 and without["network"]["iou"]["mean"] == 1.0 and "without the 1" in without["name"]
+    assert len(summaries.LEFT_OUT) == 8
+
+
+def test_where_one_outline_fails_alone_is_listed(case: Case) -> None:
+    far = moved(case.label, PRODUCT_MARGIN + 4)
+    rows = [row(case, "a", far, case.label), row(case, "b", case.label, far), row(case, "c", far, far), row(case, "d", case.label, far)]
+    missed = summaries.comparison(rows)["missed_after_margin"]
+    assert (missed["network_only"], missed["classical_only"], missed["both"]) == (["a"], ["b", "d"], ["c"])
+    assert missed["classical_only_where"] == {"MR head": 2}
+
+
+def test_hard_slices_are_counted_by_what_happened() -> None:
+    outcomes = [Altered("no-body"), Altered("", 0.1), Altered("", 0.3), Altered("", 0.9)]
+    rows = [summaries.HardRow(f"{n}", "MR", "dim", one, Altered("", 0.0)) for n, one in enumerate(outcomes)]
+    figures = {"hard": summaries.hard_figures(rows)}
+    assert figures["hard"]["network"] == {"refused": {"no-body": 1}, "dark": 1, "grey": 1, "bright": 1}
+    assert [line.split(" | ")[0] for line in summaries.hard_rows(figures).splitlines()[2:]] == ["| 2", "| 3"]
+    assert len(summaries.hard_rows(figures, everything=True).splitlines()) == 6
+
+
+def test_a_cell_draws_all_lines(case: Case) -> None:
+    picture = np.asarray(drawing.cell(case, moved(case.label, -9), moved(case.label, 9), "a"))
+    for colour in (drawing.LABEL, drawing.NETWORK, drawing.CLASSICAL):
+        assert (picture == colour).all(axis=-1).sum() > 100
+    blocks = possible_carriers(case, distance_to(moved(case.label, -9)), PRODUCT_MARGIN)
+    yellow = (picture[..., 0].astype(int) - picture[..., 2] > 40) & (picture[..., 1].astype(int) - picture[..., 2] > 30)
+    assert yellow.mean() == pytest.approx(blocks.mean() * drawing.CELL / (drawing.CELL + drawing.CAPTION), rel=0.1)
+
+
+@pytest.mark.slow
+def test_the_command_measures_trained_weights_and_the_released_model(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], released: Callable[[str], Path]
+) -> None:
+    from coverslip.cli import main
+
+    for option in (["--weights", str(released("weights.npz"))], ["--model", str(released("coverslip.tflite"))]):
+        code = main(["train", "evaluate", "--data", str(data), *option, "--metrics", str(tmp_path / "metrics.json")])
+        assert code == 0 and "## What may carry" in capsys.readouterr().out
+        figures = json.loads((tmp_path / "metrics.json").read_text())
+        assert figures["model"]["name"] == Path(option[1]).name and len(figures["model"]["sha256"]) == 64
+        assert figures["groups"][0]["network"]["iou"]["mean"] > 0.9
+    assert main(["train", "evaluate", "--data", str(tmp_path)]) == 2
+    assert "slices.csv" in capsys.readouterr().err
+
+
+@pytest.fixture
+def released() -> Callable[[str], Path]:
+    """A file of the released model."""
+    folder = Path(__file__).resolve().parent.parent.parent / "models"
+    return lambda name: folder / name
