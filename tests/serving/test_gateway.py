@@ -4,6 +4,7 @@ import json
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -16,6 +17,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
 
 from coverslip import pipeline
 from coverslip.dicom.instance import read_instance
@@ -158,6 +160,26 @@ def test_bad_input_gets_the_right_status_and_the_server_lives(gateway, client, c
             assert (told.status, told.code) == (status, code), str(told)
             assert len(str(told).split()) > 5 and len(told.request_id) == 32
     assert client.segment(cover).masks.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("SC_rgb_small_odd.dcm", "colour-pixels"),
+        ("JPEG-lossy.dcm", "lossy-source"),
+        ("liver_1frame.dcm", "binary-pixels"),
+        ("rtdose_1frame.dcm", "deep-pixels"),
+        ("reportsi.dcm", "not-an-image"),
+    ],
+)
+def test_pixels_of_a_type_that_cannot_carry_are_refused_in_a_call_and_in_a_series(client, cover, identity, name, code):
+    path = Path(get_testdata_file(name, download=False))
+    with pytest.raises(RemoteError) as refused:
+        client.embed(path, identity.recipient)
+    (failure, done) = client.embed_series([("wrong", path), ("right", cover)], identity.recipient)
+    for told in (refused.value, failure):
+        assert (told.status, told.code) == ("INVALID_ARGUMENT", code) and len(str(told).split()) > 5
+    assert done.label == "right" and done.instance
 
 
 def test_a_header_that_is_not_de_identified_is_not_taken_with_a_sealed_record(gateway, cover, identity):
