@@ -20,7 +20,8 @@ help:
 	@echo "make disturbances  share of slices of ../shared/data read back after noise, lossy codecs and cropping"
 	@echo "make matrix    every runtime writes, every runtime and numpy read"
 	@echo "make evaluate  every slice of ../shared/data embedded and read back, as a table"
-	@echo "make model     train and export the released model again from ../shared/data"
+	@echo "make model     train and export the released model again from ../shared/data, measure it and write its card"
+	@echo "make card      only measure the released model and write its card"
 
 # zbar is a second QR reader beside zxing-cpp, which is a wheel: without the system library the first one does the job.
 system:
@@ -89,11 +90,17 @@ matrix: $(VENV)/.ready
 evaluate: $(VENV)/.ready
 	$(VENV)/bin/python benchmarks/evaluate.py
 
+# The figures come last and are those of what was exported; they are printed, and the card is written from them.
 model: $(VENV)/.ready
 	$(VENV)/bin/python -m coverslip.training.train --data ../shared/data --out runs/model
 	cp runs/model/weights.npz models/weights.npz
-	$(VENV)/bin/python -m coverslip.training.evaluate --data ../shared/data --weights models/weights.npz --out models/metrics.json
-	$(VENV)/bin/python -m coverslip export --weights models/weights.npz --out models --version 1 --force
+	$(VENV)/bin/python -m coverslip.graph.export --weights models/weights.npz --out models --version 1
+	$(MAKE) --no-print-directory card
+
+# Measures the released model again, and writes its card.
+card: $(VENV)/.ready
+	$(VENV)/bin/python -m coverslip.training.evaluate --data ../shared/data --model models/coverslip.tflite --metrics models/metrics.json --out runs/evaluation
+	$(VENV)/bin/python -m coverslip.training.card models
 
 clean:
 	rm -rf build out $(DEMO_VENV) $(VENV)

@@ -31,7 +31,7 @@ def cell(case: Case, network: Mask, classical: Mask, caption: str) -> Image.Imag
     grey = Image.fromarray(shown(case.pixels))
     carriers = to_pixels(possible_carriers(case, distance_to(network), PRODUCT_MARGIN), case.pixels.shape)
     tint = enlarged(carriers.astype(np.uint8), scale) > 0
-    picture = np.asarray(grey.resize(tint.shape[::-1], Image.Resampling.LANCZOS).convert("RGB")).astype(np.float64)
+    picture = np.asarray(grey.resize((tint.shape[1], tint.shape[0]), Image.Resampling.LANCZOS).convert("RGB")).astype(np.float64)
     picture[tint] = (1 - TINT) * picture[tint] + TINT * np.array(CARRIER)
     # Where lines run together the network's is on top: it is the one to look at.
     for mask, colour in ((classical, CLASSICAL), (case.label, LABEL), (network, NETWORK)):

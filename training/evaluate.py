@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 from coverslip.training import drawing, summaries
 from coverslip.training.classical import outline
-from coverslip.training.measures import Case, Mask, measure
+from coverslip.training.measures import MARGINS, PRODUCT_MARGIN, Case, Mask, measure
 from coverslip.training.outcomes import alter, labelled, unlabelled, withstand
 from coverslip.training.summaries import HardRow, Row
 from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
@@ -58,7 +59,7 @@ class Evaluated:
 
     figures: dict[str, Any]
     rows: list[Row]
-    worst: list[drawing.Image.Image]
+    worst: list[Image.Image]
 
 
 def network_segment(network: Any) -> Segment:
@@ -101,7 +102,8 @@ def measure_row(case: Case, masks: tuple[Mask, Mask], file: Path, seed: int, eng
         case.modality,
         case.anatomy,
         case.scanner,
-        *(measure(case, mask) for mask in masks),
+        measure(case, masks[0]),
+        measure(case, masks[1]),
         withstand(case, masks[0], file, seed, engine, folder),
     )
 
@@ -150,7 +152,7 @@ def evaluate(data: Path, split: str, engine: Engine) -> Evaluated:
     return Evaluated(figures, rows, draw(rows, list(labelled(data, split)), engine))
 
 
-def draw(rows: list[Row], cases: list[Case], engine: Engine) -> list[drawing.Image.Image]:
+def draw(rows: list[Row], cases: list[Case], engine: Engine) -> list[Image.Image]:
     """The worst slices."""
     by_name = {case.name: case for case in cases}
     cells = []
@@ -228,7 +230,7 @@ def slice_table(rows: list[Row]) -> list[dict[str, Any]]:
         line: dict[str, Any] = {key: getattr(row, key) for key in ("name", "patient", "modality", "anatomy", "scanner")}
         for side in summaries.OUTLINERS:
             one = getattr(row, side)
-            at = summaries.MARGINS.index(summaries.PRODUCT_MARGIN)
+            at = MARGINS.index(PRODUCT_MARGIN)
             line |= {
                 f"{side}_iou": round(one.iou, 5),
                 f"{side}_rim_mean_px": round(one.distances.mean, 3),
