@@ -9,7 +9,7 @@ PROTOS = $(wildcard protos/coverslip/*/v1/*.proto protos/coverslip/v1/*.proto)
 NODE = serving/examples/node
 PIP = -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
-.PHONY: help demo test node check lint types bench disturbances matrix evaluate model clean system peers
+.PHONY: help demo test node check lint types bench disturbances matrix evaluate model card clean system peers
 
 help:
 	@echo "make demo      base install only; the whole way on a real CT, with a picture, in out/demo"
@@ -94,7 +94,7 @@ evaluate: $(VENV)/.ready
 model: $(VENV)/.ready
 	$(VENV)/bin/python -m coverslip.training.train --data ../shared/data --out runs/model
 	cp runs/model/weights.npz models/weights.npz
-	$(VENV)/bin/python -m coverslip.graph.export --weights models/weights.npz --out models --version 1
+	$(VENV)/bin/python -m coverslip export --weights models/weights.npz --out models --version 1 --force
 	$(MAKE) --no-print-directory card
 
 # Measures the released model again, and writes its card.
