@@ -1,5 +1,5 @@
 """The small model of the graph's tests."""
 
-from tests.graph.conftest import bright, released
+from tests.graph.conftest import bright, engine, released, tensorflow_engine
 
-__all__ = ["bright", "released"]
+__all__ = ["bright", "engine", "released", "tensorflow_engine"]
