@@ -15,6 +15,8 @@ from typing import Any
 
 from coverslip.training import summaries
 
+from coverslip.cli.batch import misuse
+
 METRICS = "metrics.json"
 CARD = "README.md"
 TEMPLATE = "card.template.md"
@@ -37,7 +39,7 @@ def margin_words(figures: Figures) -> str:
     """Which margin the data need, in a sentence."""
     least, used = least_margin(figures), figures["margin_px"]
     if least is None:
-        return f"No margin that was tried keeps every labelled pixel of the body out of the possible carriers; Coverslip keeps {used} pixels."
+        return f"No margin that was tried keeps all labelled body out of the possible carriers; Coverslip keeps {used} pixels."
     return f"From {least} pixels on, no labelled pixel of the body is in a possible carrier on any slice; Coverslip keeps {used}."
 
 
@@ -85,6 +87,7 @@ PARTS: dict[str, Callable[[Figures], str]] = {
     "hard": summaries.hard_table,
     "hard_each": lambda figures: summaries.hard_rows(figures, everything=True),
     "lasting": lambda figures: summaries.lasting_table(figures, ("modality",)),
+    "lasting_robust": lambda figures: summaries.lasting_table(figures, ("modality",), "embedded_robust"),
     "licences": licences,
     "margin": lambda figures: str(figures["margin_px"]),
     "margin_words": margin_words,
@@ -134,8 +137,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="DIR", help=f"folder with {METRICS} and {TEMPLATE}; gets {CARD}")
     arguments = parser.parse_args(words)
     if missing := [name for name in (METRICS, TEMPLATE) if not (arguments.folder / name).is_file()]:
-        print(f"coverslip: there is no {missing[0]} in {arguments.folder}; coverslip train evaluate --metrics writes the figures", file=sys.stderr)
-        return 2
+        wanted = "the figures that coverslip train evaluate --metrics writes, and a template, are needed"
+        return misuse(f"there is no {missing[0]} in {arguments.folder}: {wanted}")
     print(write_card(arguments.folder))
     return 0
 

@@ -32,6 +32,7 @@ from rich.progress import track
 from coverslip.engine import Engine
 from coverslip.errors import CoverslipError, TrainingTableError
 from coverslip.models import ModelKind, find_model
+from coverslip.scheme.profiles import ROBUST
 from coverslip.scheme.reference import ReferenceEngine
 
 WORST = 24
@@ -105,6 +106,7 @@ def measure_row(case: Case, masks: tuple[Mask, Mask], file: Path, seed: int, eng
         measure(case, masks[0]),
         measure(case, masks[1]),
         withstand(case, masks[0], file, seed, engine, folder),
+        withstand(case, masks[0], file, seed, engine, folder, ROBUST),
     )
 
 
@@ -206,6 +208,7 @@ def report(figures: dict[str, Any]) -> str:
         ("Where one outline fails and the other does not", summaries.comparison_lines(figures)),
         ("Margins", summaries.margin_table(figures)),
         ("Cover against stego", summaries.lasting_table(figures, kinds)),
+        ("Cover against stego, profile robust", summaries.lasting_table(figures, kinds, "embedded_robust")),
         ("Without a label", summaries.hard_table(figures) + "\n\n" + summaries.hard_rows(figures)),
         ("By anatomy and scanner: outline", summaries.outline_table(figures, ("anatomy", "scanner"))),
         ("By anatomy and scanner: what may carry", summaries.outcome_table(figures, ("anatomy", "scanner"))),

@@ -24,7 +24,7 @@ from coverslip.errors import CoverslipError
 from coverslip.invented import write_invented_patient
 from coverslip.keys import Identity
 from coverslip.scheme.dct import COEFFICIENTS, SIDE, to_blocks
-from coverslip.scheme.profiles import DEFAULT
+from coverslip.scheme.profiles import DEFAULT, Profile
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def unlabelled(data: Path) -> Iterator[tuple[Case, str]]:
         yield case_of(Slice(row["file"], "", row["modality"], plane, nobody, row.get("anatomy", "")), instance), row["why"]
 
 
-def embedded(file: Path, seed: int, engine: Engine, folder: Path) -> NDArray[np.int32]:
+def embedded(file: Path, seed: int, engine: Engine, folder: Path, profile: Profile = DEFAULT) -> NDArray[np.int32]:
     """The first plane, with dark air, of a stego image as it was written.
 
     Parameters
@@ -100,6 +100,7 @@ def embedded(file: Path, seed: int, engine: Engine, folder: Path) -> NDArray[np.
     engine : Engine
     folder : Path
         For the two files on the way; what was there is replaced.
+    profile : Profile
 
     Raises
     ------
@@ -110,12 +111,12 @@ def embedded(file: Path, seed: int, engine: Engine, folder: Path) -> NDArray[np.
     write_invented_patient(dataset, seed=seed)
     cover, stego = folder / "cover.dcm", folder / "stego.dcm"
     dataset.save_as(cover)
-    done = pipeline.embed(read_instance(cover), Identity.generate().recipient, engine, pipeline.EmbedOptions(DEFAULT))
+    done = pipeline.embed(read_instance(cover), Identity.generate().recipient, engine, pipeline.EmbedOptions(profile))
     done.write(stego, overwrite=True)
     return pipeline.engine_planes(read_instance(stego)).pixels[0]
 
 
-def arbitrary(case: Case, engine: Engine, seed: int) -> NDArray[np.int32]:
+def arbitrary(case: Case, engine: Engine, seed: int, profile: Profile = DEFAULT) -> NDArray[np.int32]:
     """The stego plane [H, W] of arbitrary bits, as many as there are blocks that may carry."""
     rng = np.random.default_rng(seed)
     blocks = (case.pixels.shape[0] // SIDE, case.pixels.shape[1] // SIDE)
@@ -125,10 +126,10 @@ def arbitrary(case: Case, engine: Engine, seed: int) -> NDArray[np.int32]:
         padding=np.array([case.padding], np.int32),
         phases=rng.integers(0, 256, (1, *blocks, COEFFICIENTS), dtype=np.uint8),
         slots=np.zeros((1, *blocks), np.int32),
-        coefficients=np.isin(np.arange(COEFFICIENTS), DEFAULT.coefficients).astype(np.float32)[np.newaxis],
-        step=np.array([DEFAULT.step], np.float32),
+        coefficients=np.isin(np.arange(COEFFICIENTS), profile.coefficients).astype(np.float32)[np.newaxis],
+        step=np.array([pipeline.settle_step(profile, None, case.instance).step], np.float32),
         votes=np.array([blocks[0] * blocks[1]], np.int32),
-        margin=np.array([PRODUCT_MARGIN], np.int32),
+        margin=np.array([profile.margin], np.int32),
     )
     return engine.embed(request).stego[0]
 
@@ -138,13 +139,13 @@ def differing(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
     return float(np.count_nonzero(before != after) / max(np.count_nonzero(before), 1))
 
 
-def withstand(case: Case, mask: Mask, file: Path, seed: int, engine: Engine, folder: Path) -> Lasting:
+def withstand(case: Case, mask: Mask, file: Path, seed: int, engine: Engine, folder: Path, profile: Profile = DEFAULT) -> Lasting:
     """Embed a case whose outline by the engine is ``mask`` [H, W], and outline it again."""
     refused = ""
     try:
-        stego = embedded(file, seed, engine, folder)
+        stego = embedded(file, seed, engine, folder, profile)
     except CoverslipError as error:
-        refused, stego = error.code, arbitrary(case, engine, seed)
+        refused, stego = error.code, arbitrary(case, engine, seed, profile)
     again = engine.segment(stego[np.newaxis]).mask[0]
     away = distance_to(mask), distance_to(again)
     allowed = [possible_carriers(one, far, PRODUCT_MARGIN) for one, far in zip((case, case.with_pixels(stego)), away, strict=True)]
