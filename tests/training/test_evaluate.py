@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,12 +32,14 @@ from coverslip.training.measures import (
 from coverslip.training.outcomes import Altered, Lasting, alter, unlabelled, withstand
 from coverslip.training.records import Slice
 
+from coverslip import metrics
 from coverslip.dicom.instance import read_instance
 from coverslip.errors import TrainingTableError
 from coverslip.scheme.reference import ReferenceEngine
 from tests.training.images import body, write_image
 
 Mask = NDArray[np.uint8]
+ROOT = Path(__file__).resolve().parent.parent.parent
 COLUMNS = ("file", "label", "split", "licence", "modality", "anatomy", "manufacturer", "model", "patient_key")
 
 
@@ -255,24 +257,37 @@ def test_a_cell_draws_all_lines(case: Case) -> None:
     assert yellow.mean() == pytest.approx(blocks.mean() * drawing.CELL / (drawing.CELL + drawing.CAPTION), rel=0.1)
 
 
-@pytest.mark.slow
-def test_the_command_measures_trained_weights_and_the_released_model(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], released: Callable[[str], Path]
-) -> None:
+def run(words: list[str]) -> int:
+    """``coverslip train evaluate``, in this process."""
     from coverslip.cli import main
 
-    for option in (["--weights", str(released("weights.npz"))], ["--model", str(released("coverslip.tflite"))]):
-        code = main(["train", "evaluate", "--data", str(data), *option, "--metrics", str(tmp_path / "metrics.json")])
-        assert code == 0 and "## What may carry" in capsys.readouterr().out
-        figures = json.loads((tmp_path / "metrics.json").read_text())
-        assert figures["model"]["name"] == Path(option[1]).name and len(figures["model"]["sha256"]) == 64
-        assert figures["groups"][0]["network"]["iou"]["mean"] > 0.9
-    assert main(["train", "evaluate", "--data", str(tmp_path)]) == 2
-    assert "slices.csv" in capsys.readouterr().err
+    return main(["train", "evaluate", *words])
 
 
-@pytest.fixture
-def released() -> Callable[[str], Path]:
-    """A file of the released model."""
-    folder = Path(__file__).resolve().parent.parent.parent / "models"
-    return lambda name: folder / name
+def test_the_page_s_command_measures_the_released_model(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    page = (ROOT / "docs/training.md").read_text().split("\n## Evaluate\n")[1].split("\n## ")[0]
+    (command,) = re.findall(r"^\$ coverslip train evaluate (.*)$", page, re.MULTILINE)
+    assert run(command.replace("../shared/data", str(data)).split()) == 0
+    assert "## What may carry" in capsys.readouterr().out
+    listed = re.findall(r"^\| `([a-z.]+)` \|", page, re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in Path("evaluation").iterdir())
+    figures = json.loads(Path("evaluation/metrics.json").read_text())
+    assert figures["model"]["name"] == "coverslip.tflite" and len(figures["model"]["sha256"]) == 64
+    assert figures["groups"][0]["network"]["iou"]["mean"] > 0.9
+
+
+def test_a_folder_without_a_table_is_refused_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--data", str(tmp_path)]) == 2
+    assert "no slices.csv" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_trained_weights_outline_like_the_model_that_was_exported_from_them(case: Case) -> None:
+    pytest.importorskip("official.vision")
+    trained = evaluate.open_weights(ROOT / "models/weights.npz").segment(case.pixels[np.newaxis]).mask[0]
+    exported = evaluate.open_model(ROOT / "models/coverslip.tflite", 1).segment(case.pixels[np.newaxis]).mask[0]
+    assert trained.any() and metrics.iou(trained, exported) > 0.95
