@@ -117,7 +117,7 @@ def test_a_stream_that_brings_nothing_is_ended_with_a_sentence(server, stub, ide
     quiet.set()
     told = remote_error(refused.value)
     assert (told.status, told.code) == ("DEADLINE_EXCEEDED", "idle") and "nothing for 1 s" in str(told)
-    assert 0.9 < time.monotonic() - started < 10
+    assert 0.9 < time.monotonic() - started < 25
     assert ended(server, "EmbedSeries", "DEADLINE_EXCEEDED") == before + 1
 
 
