@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 ENGINES = ("litert", "tensorflow")
 
 
-def add_engine(parser: argparse.ArgumentParser) -> None:
-    """--engine, --threads and --model."""
+def add_engine(parser: argparse.ArgumentParser, threads: int | None = 2) -> None:
+    """--engine, --threads and --model; the command settles the threads where no number is named."""
+    shared = "the cores, shared by the processes" if threads is None else "%(default)s"
     parser.add_argument("--engine", choices=ENGINES, default="litert", help="runtime of the model (default: %(default)s)")
-    parser.add_argument("--threads", type=positive, default=2, metavar="N", help="threads of the runtime (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=threads, metavar="N", help=f"threads of the runtime (default: {shared})")
     parser.add_argument("--model", type=Path, metavar="PATH", help="another model than the released one")
 
 
