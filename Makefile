@@ -80,6 +80,7 @@ types: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(VENV)/bin/python benchmarks/parts.py
+	$(VENV)/bin/python benchmarks/series.py
 
 disturbances: $(VENV)/.ready
 	$(VENV)/bin/python benchmarks/disturbances.py

@@ -7,6 +7,7 @@ The embedding without its network is the released graph's own code, built once m
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -20,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
-from coverslip.edge.engine import LiteRtEngine, load_interpreter
+from coverslip.edge.engine import RUNTIMES, LiteRtEngine, load_interpreter
 from coverslip.graph import module
 from coverslip.graph.blocks import forward, to_blocks
 from coverslip.graph.engine import TensorFlowEngine
@@ -64,6 +65,12 @@ class BlockWork(tf.Module):
         return {"coefficients": forward(to_blocks(tf.cast(pixels, tf.float32)))}
 
 
+def installed() -> dict[str, str]:
+    """Names of the LiteRT runtimes that are here, by module."""
+    labels = dict(zip(RUNTIMES, ("LiteRT", "tflite-runtime"), strict=True))
+    return {name: label for name, label in labels.items() if importlib.util.find_spec(name.split(".")[0])}
+
+
 def build(folder: Path, threads: int) -> dict[str, dict[str, Callable[..., Any]]]:
     """`BlockWork` in both runtimes: function by signature by runtime."""
     work = BlockWork()
@@ -72,14 +79,14 @@ def build(folder: Path, threads: int) -> dict[str, dict[str, Callable[..., Any]]
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "work"), signature_keys=list(names))
     (folder / "work.tflite").write_bytes(converter.convert())
     loaded = tf.saved_model.load(str(folder / "work"))
-    interpreter = load_interpreter(folder / "work.tflite", threads)
+    interpreters = {label: load_interpreter(folder / "work.tflite", threads, (name,)) for name, label in installed().items()}
 
     def tensorflow(name: str) -> Callable[..., Any]:
         signature = loaded.signatures[name]
         return lambda **inputs: {key: value.numpy() for key, value in signature(**{k: tf.constant(v) for k, v in inputs.items()}).items()}
 
     return {
-        "LiteRT": {name: interpreter.get_signature_runner(name) for name in names},
+        **{label: {name: interpreter.get_signature_runner(name) for name in names} for label, interpreter in interpreters.items()},
         "TensorFlow": {name: tensorflow(name) for name in names},
     }
 
@@ -157,7 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2, help="threads for LiteRT (default: 2)")
     parser.add_argument("--json", action="store_true", help="machine-readable results")
     options = parser.parse_args(arguments)
-    engines: dict[str, Any] = {"LiteRT": LiteRtEngine(threads=options.threads), "TensorFlow": TensorFlowEngine()}
+    engines: dict[str, Any] = {label: LiteRtEngine(threads=options.threads, runtimes=(name,)) for name, label in installed().items()}
+    engines["TensorFlow"] = TensorFlowEngine()
     try:
         for engine in engines.values():
             engine.segment(np.zeros((1, 64, 64), np.int32))
@@ -181,9 +189,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; times in ms; ratio of the least to numpy's, else to the first's"
     )
-    print(f"{'size':>5}  {'part':36} {'with':12} {'median':>9} {'least':>9} {'ratio':>7}")
+    print(f"{'size':>5}  {'part':36} {'with':14} {'median':>9} {'least':>9} {'ratio':>7}")
     for row in results:
-        print(f"{row['size']:5}  {row['part']:36} {row['with']:12} {row['median_ms']:9.2f} {row['least_ms']:9.2f} {row['ratio']:7.2f}")
+        print(f"{row['size']:5}  {row['part']:36} {row['with']:14} {row['median_ms']:9.2f} {row['least_ms']:9.2f} {row['ratio']:7.2f}")
     return 0
 
 

@@ -1,0 +1,123 @@
+"""A series of 200 slices of 512 x 512 through each runtime, slice by slice: time against the network's own, and memory. `make bench`.
+
+Every runtime works in a process of its own, so that its memory is its own; the slices are drawn as they are needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import psutil
+from coverslip.edge.engine import RUNTIMES, LiteRtEngine
+
+from coverslip.engine import EmbedRequest, Engine
+from coverslip.scheme.dct import COEFFICIENTS, SIDE
+from coverslip.scheme.dither import dither_plane
+from coverslip.scheme.phases import phase_plane
+from coverslip.scheme.profiles import ALL_SIXTEEN, DEFAULT
+
+LABELS = {"ai_edge_litert.interpreter": "LiteRT", "tflite_runtime.interpreter": "tflite-runtime", "tensorflow": "TensorFlow"}
+MODULES = 77
+WARM = 20
+"""Slices after which memory is read first: the runtime has its buffers by then."""
+
+
+def slice_(number: int, size: int) -> np.ndarray:
+    """A bright ellipse that changes from slice to slice on dark noise, int32 [1, size, size]."""
+    random = np.random.default_rng(number)
+    row, column = np.ogrid[:size, :size]
+    reach = 0.3 + 0.001 * (number % 50)
+    body = ((row / size - 0.5) / reach) ** 2 + ((column / size - 0.5) / reach) ** 2 < 1
+    pixels = np.where(body, 1050 + random.normal(0, 30, (size, size)), 24 + random.normal(0, 6, (size, size)))
+    return pixels.clip(0, 4095).astype(np.int32)[np.newaxis]
+
+
+def request(pixels: np.ndarray, symbol: np.ndarray) -> EmbedRequest:
+    """What the caller makes of a slice: the phase plane of a symbol under a keystream."""
+    _, rows, cols = pixels.shape
+    plane = phase_plane(symbol, dither_plane(bytes(32), rows // SIDE, cols // SIDE), ALL_SIXTEEN, DEFAULT.alpha)
+    return EmbedRequest(
+        pixels=pixels,
+        legal=np.array([[0, 4095]], np.int32),
+        padding=np.array([-1], np.int32),
+        phases=plane.phases[np.newaxis],
+        slots=plane.slots[np.newaxis],
+        coefficients=np.ones((1, COEFFICIENTS), np.float32),
+        step=np.array([DEFAULT.step], np.float32),
+        votes=np.array([DEFAULT.votes], np.int32),
+        margin=np.array([DEFAULT.margin], np.int32),
+    )
+
+
+def engine_of(runtime: str, threads: int) -> Engine:
+    """The engine of a runtime's module."""
+    if runtime == "tensorflow":
+        from coverslip.graph.engine import TensorFlowEngine
+
+        return TensorFlowEngine()
+    return LiteRtEngine(threads=threads, runtimes=(runtime,))
+
+
+def measured(runtime: str, slices: int, size: int, threads: int) -> dict[str, float]:
+    """One series in this process; times in ms for each slice, memory in MiB.
+
+    The network alone and the whole embedding take turns, so that a busy machine is busy for both.
+    """
+    engine, process = engine_of(runtime, threads), psutil.Process()
+    symbol = np.random.default_rng(1).random((MODULES, MODULES)) < 0.5
+    network, whole, memory = [], [], []
+    for number in range(slices):
+        pixels = slice_(number, size)
+        start = time.perf_counter()
+        engine.segment(pixels)
+        middle = time.perf_counter()
+        engine.embed(request(pixels, symbol))
+        network.append(middle - start)
+        whole.append(time.perf_counter() - middle)
+        memory.append(process.memory_info().rss / 2**20)
+    warm = min(WARM, slices // 2)
+    return {
+        "network ms": 1e3 * float(np.median(network[warm:])),
+        "embed ms": 1e3 * float(np.median(whole[warm:])),
+        "ratio": float(np.median(whole[warm:]) / np.median(network[warm:])),
+        "series s": float(sum(whole)),
+        "MiB early": memory[warm],
+        "MiB end": memory[-1],
+    }
+
+
+def main() -> int:
+    """Run it: every runtime that is installed, each in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--slices", type=int, default=200)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=2, help="threads for LiteRT (default: 2)")
+    parser.add_argument("--runtime", choices=(*RUNTIMES, "tensorflow"), help="only this one, in this process, as JSON")
+    options = parser.parse_args()
+    if options.runtime:
+        print(json.dumps(measured(options.runtime, options.slices, options.size, options.threads)))
+        return 0
+    print(f"{options.slices} slices of {options.size} x {options.size}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    for runtime in (*RUNTIMES, "tensorflow"):
+        if importlib.util.find_spec(runtime.split(".")[0]) is None:
+            continue
+        words = [sys.executable, str(Path(__file__)), "--runtime", runtime]
+        words += ["--slices", str(options.slices), "--size", str(options.size), "--threads", str(options.threads)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        row = json.loads(done.stdout.splitlines()[-1])
+        print(f"{LABELS[runtime]:16}" + "  ".join(f"{name} {value:.2f}" for name, value in row.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
