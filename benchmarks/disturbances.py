@@ -99,6 +99,8 @@ def main() -> int:
     parser.add_argument("--split", choices=("train", "val"), default="val")
     parser.add_argument("--limit", type=int, default=0, help="take about so many slices, spread over the split (default: all)")
     parser.add_argument("--listed", action="store_true", help="only what robust is for, nothing harsher")
+    parser.add_argument("--only", default="", help="only what has this in its name; 'cropped' takes the longest")
+    parser.add_argument("--without", default="nothing at all", help="nothing that has this in its name")
     parser.add_argument("--json", type=Path, help="write every outcome there")
     options = parser.parse_args()
     if not DATA.exists():
@@ -107,6 +109,7 @@ def main() -> int:
     rows = [row for row in slices(1) if row["split"] == options.split]
     rows = rows[:: max(len(rows) // options.limit, 1)] if options.limit else rows
     names = [*LISTED] if options.listed else [*LISTED, *HARSHER]
+    names = [name for name in names if options.only in name and options.without not in name]
     engine, identity = LiteRtEngine(), Identity.generate()
     results: Results = {}
     good = True

@@ -20,6 +20,9 @@ from coverslip.scheme.reference import measure_plane
 FARTHEST = 256
 """Blocks that may have been cut away above or to the left: 1024 pixels."""
 
+_USUAL = 64
+"""Blocks that are searched first: a quarter of the side makes the search several times shorter."""
+
 _THRESHOLD = 7.0
 """Standard deviations of chance; the best of the 10^6 offsets that are tried reaches 5.3."""
 
@@ -85,11 +88,21 @@ def find_offset(
     Offset or None
         None when no offset stands out.
     """
-    rows, cols = (side // SIDE for side in pixels.shape)
-    if not rows or not cols:
+    if min(pixels.shape) < SIDE:
         return None
-    chosen = list(coefficients)
-    dither = _turned(dither_plane(key, rows + farthest, cols + farthest), chosen)
+    for reach in sorted({min(_USUAL, farthest), farthest}):
+        found = _best_offset(pixels, key, step, list(coefficients), reach)
+        if found is not None and found.significance >= _THRESHOLD:
+            return found
+    return None
+
+
+def _best_offset(
+    pixels: NDArray[np.int32], key: bytes, step: float, chosen: list[int], reach: int
+) -> Offset | None:
+    """The offset of up to ``reach`` blocks that stands out most, over the 16 pixel alignments."""
+    rows, cols = (side // SIDE for side in pixels.shape)
+    dither = _turned(dither_plane(key, rows + reach, cols + reach), chosen)
     spectrum = np.stack([np.fft.fft2(channel) for channel in dither]).astype(np.complex64)
     best: Offset | None = None
     for down in range(SIDE):
@@ -97,7 +110,7 @@ def find_offset(
             aligned = pixels[down:, right:]
             if min(aligned.shape) < SIDE:
                 continue
-            height, blocks = _peak(measure_plane(aligned, step), spectrum, chosen, farthest + 1)
+            height, blocks = _peak(measure_plane(aligned, step), spectrum, chosen, reach + 1)
             if best is None or height > best.significance:
                 best = Offset((down, right), blocks, height)
-    return best if best is not None and best.significance >= _THRESHOLD else None
+    return best
