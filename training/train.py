@@ -235,13 +235,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--override", action="append", default=[], metavar="KEY=VALUE", help="one value, as in trainer.train_steps=100; may be repeated"
     )
-    parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of TensorFlow (default: %(default)s)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of TensorFlow (default: as many as there are cores)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; exit code 0 when the last step was taken."""
-    tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(arguments.threads)
+    if arguments.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(arguments.threads)
     config = load_experiment(arguments.experiment, [*arguments.config, *arguments.override])
     records = arguments.records
     if arguments.data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from coverslip.training.experiment import (  # noqa: E402
     task_config,
 )
 from coverslip.training.inputs import find_files, numbers  # noqa: E402
-from coverslip.training.train import Phase, make_strategy, phases  # noqa: E402
+from coverslip.training.train import Phase, add_arguments, make_strategy, phases, run  # noqa: E402
 from official.core import config_definitions, exp_factory, task_factory  # noqa: E402
 from official.modeling import optimization  # noqa: E402
 
@@ -126,3 +127,21 @@ def test_machines_share_the_same_pictures(pipelines: int, replicas: int) -> None
         assert [step.tolist() for step in series] == [[(first + k) * 8 + number * here + j for j in range(here)] for k in range(2)]
         seen += range(number * here, (number + 1) * here)
     assert seen == list(range(8))
+
+
+def fit_commands() -> list[list[str]]:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
+    return [line.split()[4:] for line in page.splitlines() if line.startswith("$ coverslip train fit ")]
+
+
+@pytest.mark.parametrize("words", fit_commands(), ids=lambda words: words[-1])
+def test_what_the_documentation_says_is_understood(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the records, which are not there."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("trainer: {max_to_keep: 3}\n")
+    Path("coco").mkdir()
+    Path("coco/ckpt-22500.index").touch()
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(RecordsMissingError, match=r"records/train-\*\.tfrecord"):
+        run(parser.parse_args(words))
