@@ -12,19 +12,20 @@ import json
 import sys
 import tempfile
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from coverslip.edge.engine import LiteRtEngine
 from disturb import HARSHER, LISTED, crops
 from evaluate import DATA, prepared, slices
+from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian
 from rich.progress import track
 
 from coverslip import pipeline
 from coverslip import record as records
 from coverslip.dicom import header
-from coverslip.dicom.instance import Instance, read_instance
+from coverslip.dicom.instance import read_instance
 from coverslip.engine import Engine
 from coverslip.errors import CoverslipError
 from coverslip.keys import Identity
@@ -36,10 +37,21 @@ WANTED = 0.99
 Results = dict[str, list[dict[str, object]]]
 
 
-def comes_back(stego: Instance, planes: np.ndarray, expected: bytes, identity: Identity, cropped: bool) -> bool:
-    """Whether disturbed planes int32 [1, H, W] give the exact record."""
+def with_pixels(stego: Path, plane: np.ndarray, path: Path) -> None:
+    """The stego file with other pixels, int32 [H, W], uncompressed."""
+    dataset = dcmread(stego)
+    kind = f"<{'i' if dataset.PixelRepresentation else 'u'}{dataset.BitsAllocated // 8}"
+    dataset.Rows, dataset.Columns = plane.shape
+    dataset.PixelData = plane.astype(kind).tobytes()
+    dataset["PixelData"].is_undefined_length = False
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.save_as(path)
+
+
+def comes_back(disturbed: Path, expected: bytes, identity: Identity, cropped: bool) -> bool:
+    """Whether a disturbed file gives the exact record."""
     try:
-        found = pipeline.extract(replace(stego, planes=planes), identity, cropped=cropped)
+        found = pipeline.extract(read_instance(disturbed), identity, cropped=cropped)
     except CoverslipError:
         return False
     return records.encode(found.record) == expected
@@ -58,13 +70,17 @@ def one(
     except CoverslipError as error:
         return {**outcome, "refused": error.code}
     outcome |= {"psnr": done.report.psnr.stored, "votes": done.report.votes_per_module}
-    lo, hi = cover.planes.min(), cover.planes.max()
-    error = float(np.mean((done.stego - cover.planes).astype(np.float64) ** 2))
+    (folder / "stego.dcm").unlink(missing_ok=True)
+    done.write(folder / "stego.dcm")
+    plane, stego = cover.planes[0], read_instance(folder / "stego.dcm").planes[0]
+    lo, hi = plane.min(), plane.max()
+    error = float(np.mean((stego - plane).astype(np.float64) ** 2))
     outcome["psnr own range"] = 10 * np.log10(float(hi - lo) ** 2 / error)
     random = np.random.default_rng(seed)
     for name in names:
-        disturbed = {**LISTED, **HARSHER}[name](done.stego[0], cover.legal, random)[np.newaxis]
-        outcome[name] = comes_back(done.instance, disturbed, expected, identity, crops(name))
+        disturbed = {**LISTED, **HARSHER}[name](stego, cover.legal, random)
+        with_pixels(folder / "stego.dcm", disturbed, folder / "disturbed.dcm")
+        outcome[name] = comes_back(folder / "disturbed.dcm", expected, identity, crops(name))
     return outcome
 
 
