@@ -41,7 +41,7 @@ class Server:
             self._ended = True
             self._news.notify_all()
 
-    def wait_for(self, event, seconds=60, **fields):
+    def wait_for(self, event, seconds=150, **fields):
         def found():
             return [e for e in self.lines if e["event"] == event and all(e.get(k) == v for k, v in fields.items())]
 

@@ -61,7 +61,7 @@ def figures(server):
     return {name: float(value) for name, _, value in lines}
 
 
-def until(condition, seconds=30.0):
+def until(condition, seconds=120.0):
     limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit, "it did not happen"
