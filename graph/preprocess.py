@@ -22,6 +22,10 @@ DARK_RANK, AIR_RANK, BRIGHT_RANK = 0.02, 0.25, 0.985
 """Ranks of the three anchors. The darkest may be padding (CT outside the reconstruction circle, about 21 % of the frame), the second
 is then air; the brightest stays inside even a small body and below metal."""
 
+PADDING_DEPTH = 0.1
+"""How far below the air, as a share of the way from air to bright, the darkest must be to count: only padding is that far. The lowest of
+many noisy means is lower in the stego image than in the cover, and the square root near it would show that everywhere."""
+
 LOG_GAIN = 50.0
 MIN_SPAN = 8.0
 """Grey levels; keeps a constant image from being divided by 0."""
@@ -106,7 +110,8 @@ def anchors(plane: tf.Tensor, shape: tf.Tensor) -> Levels:
         index = round((1.0 - rank) * (count - 1))
         return descending[:, index : index + 1, tf.newaxis]
 
-    return Levels(at(DARK_RANK), at(AIR_RANK), at(BRIGHT_RANK))
+    dark, air, bright = at(DARK_RANK), at(AIR_RANK), at(BRIGHT_RANK)
+    return Levels(air - tf.nn.relu(air - dark - PADDING_DEPTH * (bright - air)), air, bright)
 
 
 def stretch(plane: tf.Tensor, levels: Levels) -> tf.Tensor:
