@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from coverslip.errors import OutputExistsError
@@ -29,7 +28,7 @@ def check_target(path: Path, source: Path | None, overwrite: bool) -> None:
         raise OutputExistsError("there is a file where the output should go: choose another folder, or say --overwrite")
 
 
-def write_dataset(ds: Dataset, path: Path, overwrite: bool, check: Callable[[Dataset], None]) -> None:
+def write_dataset(ds: Dataset, path: Path, overwrite: bool, check: Callable[[Path], None]) -> None:
     """Write a data set in the DICOM file format (PS3.10), check what was written, and only then give it its name.
 
     Parameters
@@ -40,7 +39,7 @@ def write_dataset(ds: Dataset, path: Path, overwrite: bool, check: Callable[[Dat
     overwrite : bool
         Replace what is there.
     check : callable
-        Gets the data set as read back; raises where it is wrong.
+        Gets the file that was written; raises where it is wrong.
 
     Raises
     ------
@@ -55,7 +54,7 @@ def write_dataset(ds: Dataset, path: Path, overwrite: bool, check: Callable[[Dat
             ds.save_as(file, enforce_file_format=True)
             file.flush()
             os.fsync(file.fileno())
-        check(dcmread(temporary))
+        check(temporary)
         _give_name(temporary, path, overwrite)
     finally:
         with suppress(FileNotFoundError):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.encaps import encapsulate, encapsulate_extended
+from pydicom.encaps import encapsulate
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.encoders.base import get_encoder
 from pydicom.pixels.utils import get_j2k_parameters
@@ -31,6 +35,7 @@ from pydicom.uid import (
 
 from coverslip.dicom import planes as pixels
 from coverslip.dicom.files import check_target, write_dataset
+from coverslip.dicom.frames import HELD, EncapsulatedFrames, Frames, HeldFrames, NativeFrames, Parts, Spool, Stored, find_fragments
 from coverslip.errors import (
     DoesNotComeBackError,
     NotAnImageError,
@@ -39,6 +44,9 @@ from coverslip.errors import (
 )
 
 _PIXEL_DATA = 0x7FE00010
+_UNDEFINED = 0xFFFFFFFF
+_LOOK = 1 << 20
+"""Bytes at the start of pixel data in which a codestream begins."""
 _LARGEST_OFFSET_TABLE = 0xFFFFFFFE
 """The basic offset table has offsets of 32 bits; past it the extended one is needed (PS3.3 section C.7.6.3.1.8)."""
 _ENCODERS = (str(RLELossless), str(JPEGLSLossless), str(JPEG2000Lossless))
@@ -52,8 +60,9 @@ class Instance:
     ----------
     dataset : Dataset
         The header and the pixel data as read; never changed by this package.
-    planes : int32 [frames, rows, cols]
-        Stored values: no rescale, no presentation, sign extended.
+    frames : Frames
+        Stored values int32 [frames, rows, cols]: no rescale, no presentation, sign extended. What is longer than
+        `coverslip.dicom.frames.HELD` is read from the file when it is wanted.
     legal : (int, int)
         Lowest and highest value that can be stored, inclusive.
     padding : (int, int) or None
@@ -70,7 +79,7 @@ class Instance:
     """
 
     dataset: Dataset = field(repr=False)
-    planes: NDArray[np.int32] = field(repr=False)
+    frames: Frames = field(repr=False)
     legal: tuple[int, int]
     padding: tuple[int, int] | None
     inverted: bool
@@ -78,6 +87,11 @@ class Instance:
     layout: pixels.Layout
     path: Path | None = None
     notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def planes(self) -> NDArray[np.int32]:
+        """All frames in memory, int32 [frames, rows, cols]."""
+        return self.frames.whole()
 
     @property
     def photometric(self) -> str:
@@ -89,9 +103,23 @@ class Instance:
         return replace(self, dataset=dataset)
 
 
+def _deflated(ds: Dataset) -> bool:
+    meta = getattr(ds, "file_meta", None)
+    return bool(meta and meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian)
+
+
 def _looks_like_dicom(ds: Dataset) -> bool:
     meta = getattr(ds, "file_meta", None)
     return "SOPClassUID" in ds or ("Rows" in ds and "Columns" in ds) or bool(meta and "TransferSyntaxUID" in meta)
+
+
+def _read(file: BinaryIO, longest: int | None) -> tuple[FileDataset, bool]:
+    """A data set whose values above ``longest`` bytes are left in the file, and whether the file says that it is DICOM."""
+    try:
+        return dcmread(file, defer_size=longest), True
+    except InvalidDicomError:
+        file.seek(0)
+        return dcmread(file, defer_size=longest, force=True), False
 
 
 def _parse(path: Path) -> FileDataset:
@@ -106,19 +134,45 @@ def _parse(path: Path) -> FileDataset:
         ) from None
     with file:
         try:
-            try:
-                return dcmread(file)
-            except InvalidDicomError:
+            ds, known = _read(file, HELD)
+            if not _only_pixels_left(ds, file):
                 file.seek(0)
-                ds = dcmread(file, force=True)
+                ds, known = _read(file, None)
         except (OSError, EOFError):
             raise TruncatedFileError(_CUT) from None
         except Exception:
             # A parser fed arbitrary bytes fails in arbitrary ways; what it says may quote them.
             raise not_dicom from None
-    if not _looks_like_dicom(ds):
+    if not known and not _looks_like_dicom(ds):
         raise not_dicom
     return ds
+
+
+def _only_pixels_left(ds: FileDataset, file: BinaryIO) -> bool:
+    """Take in what was left in the file for its length, but for the pixel data; whether that worked."""
+    if _deflated(ds):
+        # Places are those in the inflated data set, not in the file.
+        return not any(_left(ds, tag) for tag in ds.keys())  # noqa: SIM118 - a data set iterates over elements
+    for tag in ds.keys():  # noqa: SIM118
+        if not _left(ds, tag) or tag == _PIXEL_DATA:
+            continue
+        element = cast("RawDataElement", _as_left(ds, tag))
+        if element.length == _UNDEFINED:
+            return False
+        file.seek(element.value_tell)
+        ds[tag] = element._replace(value=file.read(element.length))
+    return True
+
+
+def _as_left(ds: Dataset, tag: int) -> DataElement | RawDataElement:
+    """An attribute as it is, without reading what was left in the file."""
+    return cast("DataElement | RawDataElement", ds.get_item(tag, keep_deferred=True))
+
+
+def _left(ds: Dataset, tag: int) -> bool:
+    """Whether an attribute's value was left in the file."""
+    element = _as_left(ds, tag)
+    return isinstance(element, RawDataElement) and element.value is None and element.length != 0
 
 
 _CUT = "the file ends in the middle of its data set; a whole file was expected: get a whole copy"
@@ -131,7 +185,7 @@ def _ends_early(ds: FileDataset, path: Path) -> bool:
     last = cast("DataElement | RawDataElement", ds.get_item(max(ds.keys())))
     if not isinstance(last, RawDataElement):
         return False
-    if ds.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+    if _deflated(ds):
         return len(last.value or b"") != last.length
     return last.value_tell + last.length != path.stat().st_size
 
@@ -156,12 +210,12 @@ def _complete_meta(ds: FileDataset, notes: list[str]) -> str:
     return str(ds.file_meta.TransferSyntaxUID)
 
 
-def _note_codestream(ds: Dataset, layout: pixels.Layout, transfer_syntax: str, notes: list[str]) -> None:
+def _note_codestream(start_of: bytes, layout: pixels.Layout, transfer_syntax: str, notes: list[str]) -> None:
     """Say where a JPEG 2000 codestream and the header differ; readers differ in which they believe."""
     if transfer_syntax not in (JPEG2000Lossless, HTJ2KLossless, HTJ2KLosslessRPCL):
         return
-    start = ds.PixelData.find(b"\xff\x4f\xff\x51", 0, 1 << 20)
-    found = get_j2k_parameters(ds.PixelData[start : start + 64]) if start >= 0 else {}
+    start = start_of.find(b"\xff\x4f\xff\x51")
+    found = get_j2k_parameters(start_of[start : start + 64]) if start >= 0 else {}
     if found and found["is_signed"] != layout.signed:
         notes.append(
             f"the JPEG 2000 codestream says {'signed' if found['is_signed'] else 'unsigned'} where the header says "
@@ -200,13 +254,13 @@ def read_instance(path: str | Path) -> Instance:
     transfer_syntax = _complete_meta(ds, notes)
     layout = pixels.layout_of(ds, transfer_syntax)
     pixels.check_syntax(transfer_syntax)
-    planes = np.empty(layout.shape, dtype=np.int32)
-    for number, plane in enumerate(pixels.iter_planes(ds, layout, transfer_syntax)):
-        planes[number] = plane
-    _note_codestream(ds, layout, transfer_syntax, notes)
+    stored = _stored(ds, path, layout)
+    start_of = ds.PixelData[:_LOOK] if stored is None else stored.read(0, _LOOK)
+    frames = _frames_of(ds, layout, transfer_syntax, stored)
+    _note_codestream(start_of, layout, transfer_syntax, notes)
     return Instance(
         dataset=ds,
-        planes=planes,
+        frames=frames,
         legal=layout.legal,
         padding=pixels.padding_of(ds, layout),
         inverted=ds.get("PhotometricInterpretation") == "MONOCHROME1",
@@ -215,6 +269,31 @@ def read_instance(path: str | Path) -> Instance:
         path=path,
         notes=notes,
     )
+
+
+def _stored(ds: FileDataset, path: Path, layout: pixels.Layout) -> Stored | None:
+    """Where pixel data that are long, as they are or decoded, lie in their file; None for those to be held in memory."""
+    element = _as_left(ds, _PIXEL_DATA)
+    if not isinstance(element, RawDataElement) or _deflated(ds):
+        return None
+    if not _left(ds, _PIXEL_DATA) and layout.frames * layout.frame_bytes <= HELD:
+        return None
+    return Stored(path, element.value_tell, None if element.length == _UNDEFINED else element.length)
+
+
+def _frames_of(ds: Dataset, layout: pixels.Layout, transfer_syntax: str, stored: Stored | None) -> Frames:
+    """The frames, from their file where they were left there and can be told apart; in memory otherwise."""
+    if stored is not None and transfer_syntax in pixels.NATIVE and not layout.swapped:
+        return NativeFrames(stored, layout)
+    if stored is not None and transfer_syntax not in pixels.NATIVE:
+        pixels.check_decoder(transfer_syntax)
+        fragments = find_fragments(stored, layout.frames)
+        if fragments is not None:
+            return EncapsulatedFrames(stored, ds, layout, transfer_syntax, fragments)
+    planes = np.empty(layout.shape, dtype=np.int32)
+    for number, plane in enumerate(pixels.iter_planes(ds, layout, transfer_syntax)):
+        planes[number] = plane
+    return HeldFrames(planes)
 
 
 def _native_data(instance: Instance, planes: NDArray[np.int32]) -> bytes:
@@ -237,8 +316,18 @@ def _native_data(instance: Instance, planes: NDArray[np.int32]) -> bytes:
     return bytes(data)
 
 
-def _encode_frames(instance: Instance, planes: NDArray[np.int32]) -> list[bytes]:
-    """Encode every frame in the instance's own transfer syntax."""
+def _native_parts(frames: Frames, source: NativeFrames, layout: pixels.Layout) -> Iterator[bytes]:
+    """As `_native_data`, in parts, for pixel data that are in their file."""
+    dtype = pixels.word_type(layout)
+    for start, window in frames.windows():
+        before = source.words(start, start + len(window))
+        for plane, old in zip(window, before, strict=True):
+            yield pixels.words_of(plane, layout, old).astype(dtype, copy=False).tobytes()
+    yield source.rest()
+
+
+def _encode_frames(instance: Instance, frames: Frames) -> Iterator[bytes]:
+    """Encode frame after frame in the instance's own transfer syntax."""
     layout, syntax = instance.layout, instance.transfer_syntax
     encoder = get_encoder(UID(syntax))
     rle = syntax == RLELossless
@@ -253,90 +342,131 @@ def _encode_frames(instance: Instance, planes: NDArray[np.int32]) -> list[bytes]
         "bits_stored": layout.allocated if rle else layout.stored,
         "pixel_representation": 0 if rle else int(layout.signed),
     }
-    before = pixels.rle_words(instance.dataset, layout) if rle else None
-    frames = []
-    for plane in planes:
+    before = _rle_words(instance) if rle else None
+    for plane in frames:
         words = pixels.words_of(plane, layout, None if before is None else next(before))
         source = words if rle or not layout.signed else words.view(f"i{words.itemsize}")
-        frames.append(bytes(encoder.encode(source, **options)))
-    return frames
+        yield bytes(encoder.encode(source, **options))
 
 
-def _put_native(out: Dataset, data: bytes, vr: str) -> None:
+def _rle_words(instance: Instance) -> Iterator[pixels.Words]:
+    """Each frame's words as the instance has them."""
+    frames = instance.frames
+    if isinstance(frames, EncapsulatedFrames):
+        return (frames.rle_words(number) for number in range(len(frames)))
+    return pixels.rle_words(instance.dataset, instance.layout)
+
+
+def _put_native(out: Dataset, data: bytes | BufferedIOBase, vr: str) -> None:
     out[_PIXEL_DATA] = DataElement(_PIXEL_DATA, vr, data)
 
 
-def _put_encapsulated(out: Dataset, frames: list[bytes]) -> None:
-    length = sum(len(frame) + len(frame) % 2 + 8 for frame in frames)
-    if "ExtendedOffsetTable" in out or length > _LARGEST_OFFSET_TABLE:
-        data, out.ExtendedOffsetTable, out.ExtendedOffsetTableLengths = encapsulate_extended(frames)
+def _item(length: int) -> bytes:
+    """The tag and length of an item of encapsulated pixel data."""
+    return struct.pack("<HHI", 0xFFFE, 0xE000, length)
+
+
+def _put_encapsulated(out: Dataset, encoded: Iterator[bytes], count: int, spool: Spool) -> None:
+    """Put frames as they are encoded into ``spool`` and, from there, into ``out`` (PS3.5 section A.4)."""
+    offsets, lengths = [], []
+    spool.add(b"\0" * (8 + 4 * count))
+    first = spool.length
+    for frame in encoded:
+        data = frame + b"\0" * (len(frame) % 2)
+        offsets.append(spool.add(_item(len(data)) + data) - first)
+        lengths.append(len(data))
+    if "ExtendedOffsetTable" in out or spool.length - first > _LARGEST_OFFSET_TABLE:
+        out.ExtendedOffsetTable = struct.pack(f"<{count}Q", *offsets)
+        out.ExtendedOffsetTableLengths = struct.pack(f"<{count}Q", *lengths)
+        # The basic table is empty then; the room that was kept for it is passed over.
+        start, table = first - 8, _item(0)
     else:
-        data = encapsulate(frames, has_bot=True)
-    element = DataElement(_PIXEL_DATA, "OB", data)
+        start, table = 0, _item(4 * count) + struct.pack(f"<{count}I", *offsets)
+    spool.put(start, table)
+    element = DataElement(_PIXEL_DATA, "OB", Parts(spool.parts(start), spool.length - start))
     element.is_undefined_length = True
     out[_PIXEL_DATA] = element
 
 
-def _as_explicit(instance: Instance, planes: NDArray[np.int32], out: Dataset) -> None:
+def _as_explicit(instance: Instance, frames: Frames, out: Dataset) -> None:
     """Put native pixel data and say explicit little endian."""
     layout = replace(instance.layout, big_endian=False, swapped=False)
-    words = pixels.words_of(planes, layout)
-    data = (words if layout.allocated == 8 else words.astype("<u2", copy=False)).tobytes()
+    dtype = pixels.word_type(layout)
+    length = layout.frames * layout.frame_bytes
     out.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         if keyword in out:
             del out[keyword]
-    _put_native(out, data + b"\0" * (len(data) % 2), "OW")
+
+    def parts() -> Iterator[bytes]:
+        for plane in frames:
+            yield pixels.words_of(plane, layout).astype(dtype, copy=False).tobytes()
+        yield b"\0" * (length % 2)
+
+    _put_native(out, Parts(parts, length + length % 2), "OW")
 
 
-def _put_planes(instance: Instance, planes: NDArray[np.int32], out: Dataset) -> list[str]:
+def _checked(encoded: Iterator[bytes], instance: Instance, frames: Frames) -> Iterator[bytes]:
+    """Encoded frames, each decoded again before it is given on."""
+    layout = replace(instance.layout, frames=1)
+    header = pixels.pixel_header(instance.dataset, instance.transfer_syntax)
+    for frame, wanted in zip(encoded, frames, strict=True):
+        single = pixels.single_frame(header, encapsulate([frame]))
+        if not np.array_equal(next(pixels.iter_planes(single, layout, instance.transfer_syntax)), wanted):
+            raise DoesNotComeBackError("the encoder does not give a frame back")
+        yield frame
+
+
+def _put_planes(instance: Instance, frames: Frames, out: Dataset, spool: Spool) -> list[str]:
     """Replace the pixel data of ``out``, keeping the transfer syntax where an encoder for it exists."""
-    syntax = instance.transfer_syntax
+    syntax, source = instance.transfer_syntax, instance.frames
+    if isinstance(source, NativeFrames):
+        vr = _as_left(instance.dataset, _PIXEL_DATA).VR
+        _put_native(out, Parts(lambda: _native_parts(frames, source, instance.layout), source.length), "OB" if vr == "OB" else "OW")
+        return []
     if syntax in pixels.NATIVE:
-        _put_native(out, _native_data(instance, planes), instance.dataset["PixelData"].VR)
+        _put_native(out, _native_data(instance, frames.whole()), instance.dataset["PixelData"].VR)
         return []
     why = "nothing installed encodes it"
     if syntax in _ENCODERS and get_encoder(UID(syntax)).is_available:
         try:
-            _put_encapsulated(out, _encode_frames(instance, planes))
-            _verify(out, instance, planes)
+            _put_encapsulated(out, _checked(_encode_frames(instance, frames), instance, frames), len(frames), spool)
         except (RuntimeError, ValueError, DoesNotComeBackError, TruncatedFileError):
             why = "its encoder does not give these pixels back"
         else:
             return []
-    _as_explicit(instance, planes, out)
+    _as_explicit(instance, frames, out)
     return [f"written as {ExplicitVRLittleEndian.name}: the source is {UID(syntax).name}, and {why}"]
 
 
-def _verify(ds: Dataset, instance: Instance, planes: NDArray[np.int32]) -> None:
-    syntax = str(ds.file_meta.TransferSyntaxUID)
-    layout = pixels.layout_of(ds, syntax)
-    decoded = pixels.iter_planes(ds, layout, syntax)
-    if layout.shape != instance.layout.shape or not all(
-        np.array_equal(plane, wanted) for plane, wanted in zip(decoded, planes, strict=True)
+def _verify(written: Path, instance: Instance, frames: Frames) -> None:
+    found = read_instance(written).frames
+    if found.shape != instance.layout.shape or not all(
+        np.array_equal(found.read(start, start + len(wanted)), wanted) for start, wanted in frames.windows()
     ):
         raise DoesNotComeBackError(
             "what was about to be written does not decode to the pixels it was made from; nothing was written: report this file"
         )
 
 
-def _adjust_extremes(out: Dataset, cover: NDArray[np.int32], stego: NDArray[np.int32], allocated: int) -> None:
-    """Keep Smallest and Largest Image Pixel Value true where they were."""
-    for keyword, before, after in (
-        ("SmallestImagePixelValue", cover.min, stego.min),
-        ("LargestImagePixelValue", cover.max, stego.max),
-    ):
+def _adjust_extremes(out: Dataset, cover: Frames, ends: tuple[int, int], allocated: int) -> None:
+    """Keep Smallest and Largest Image Pixel Value true where they were; ``ends`` are the new ones."""
+    keywords = ("SmallestImagePixelValue", "LargestImagePixelValue")
+    if not any(isinstance(out.get(keyword), int) for keyword in keywords):
+        return
+    mask = (1 << allocated) - 1
+    for keyword, before, after in zip(keywords, cover.extremes(), ends, strict=True):
         value = out.get(keyword)
-        if not isinstance(value, int):
-            continue
-        mask = (1 << allocated) - 1
-        if value & mask == int(before()) & mask and value & mask != int(after()) & mask:
+        if isinstance(value, int) and value & mask == before & mask and value & mask != after & mask:
             # The element's own VR may disagree with the pixels' sign: the word is what counts.
-            new = int(after()) & 0xFFFF
+            new = after & 0xFFFF
             out[keyword].value = new - 0x10000 if out[keyword].VR == "SS" and new > 0x7FFF else new
 
 
-def write_instance(instance: Instance, planes: NDArray[np.int32], path: str | Path, overwrite: bool = False) -> list[str]:
+_MISFIT = "planes must have the shape of the instance's and stay inside its legal range"
+
+
+def write_instance(instance: Instance, planes: NDArray[np.int32] | Frames, path: str | Path, overwrite: bool = False) -> list[str]:
     """Write an instance with other pixels.
 
     The transfer syntax stays where it is native or an encoder exists (RLE, JPEG-LS lossless, JPEG 2000 lossless) and becomes
@@ -346,7 +476,7 @@ def write_instance(instance: Instance, planes: NDArray[np.int32], path: str | Pa
     ----------
     instance : Instance
         Gives the header and the bits outside Bits Stored.
-    planes : int32 [frames, rows, cols]
+    planes : int32 [frames, rows, cols] or Frames
         Inside the legal range.
     path : str or Path
     overwrite : bool
@@ -368,11 +498,16 @@ def write_instance(instance: Instance, planes: NDArray[np.int32], path: str | Pa
     """
     path = Path(path)
     lo, hi = instance.legal
-    if planes.shape != instance.planes.shape or int(planes.min()) < lo or int(planes.max()) > hi:
-        raise ValueError("planes must have the shape of the instance's and stay inside its legal range")
+    frames = planes if isinstance(planes, Frames) else HeldFrames(planes)
+    if frames.shape != instance.layout.shape:
+        raise ValueError(_MISFIT)
+    low, high = frames.extremes()
+    if low < lo or high > hi:
+        raise ValueError(_MISFIT)
     check_target(path, instance.path, overwrite)
     out = copy.deepcopy(instance.dataset)
-    notes = _put_planes(instance, planes, out)
-    _adjust_extremes(out, instance.planes, planes, instance.layout.allocated)
-    write_dataset(out, path, overwrite, lambda written: _verify(written, instance, planes))
+    with Spool(path.parent) as spool:
+        notes = _put_planes(instance, frames, out, spool)
+        _adjust_extremes(out, instance.frames, (low, high), instance.layout.allocated)
+        write_dataset(out, path, overwrite, lambda written: _verify(written, instance, frames))
     return notes

@@ -6,13 +6,15 @@ C.7.5.1.1.2 (Pixel Padding Value).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     UID,
@@ -56,6 +58,17 @@ LOSSLESS = frozenset(
 )
 _DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 """Deflated Image Frame Compression: lossless, but pydicom has no decoder for it."""
+
+_DECODING = (
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+)
 
 _SUPPORTED = "one sample of 2 to 16 bits, MONOCHROME1 or MONOCHROME2, was expected"
 
@@ -283,16 +296,56 @@ def native_words(data: bytes, layout: Layout, frame: int) -> Words:
     """
     count = layout.rows * layout.cols
     if len(data) < (frame + 1) * layout.frame_bytes:
-        raise TruncatedFileError(
-            f"the pixel data have {len(data)} bytes where {layout.frames * layout.frame_bytes} were expected; "
-            "the file was cut: get a whole copy"
-        )
+        raise cut_short(len(data), layout)
     if layout.swapped:
         # Bytes are swapped in pairs across the whole element, so that a frame of odd length starts in the middle of a pair.
         pairs = np.frombuffer(data, dtype=np.uint8, count=len(data) // 2 * 2).reshape(-1, 2)[:, ::-1].reshape(-1)
         return pairs[frame * count : (frame + 1) * count].reshape(layout.rows, layout.cols)
     dtype = word_type(layout)
     return np.frombuffer(data, dtype=dtype, count=count, offset=frame * layout.frame_bytes).reshape(layout.rows, layout.cols)
+
+
+def check_decoder(transfer_syntax: str) -> None:
+    """Refuse an encapsulated transfer syntax for which no decoder is installed.
+
+    Raises
+    ------
+    DecoderMissingError
+    """
+    if not get_decoder(transfer_syntax).is_available:
+        raise DecoderMissingError(
+            f"no decoder for {UID(transfer_syntax).name} is installed; pylibjpeg with its plugins was expected: "
+            "install 'coverslip' again with its dependencies"
+        )
+
+
+def cut_short(found: int, layout: Layout) -> TruncatedFileError:
+    """The error that says that native pixel data have only ``found`` bytes."""
+    return TruncatedFileError(
+        f"the pixel data have {found} bytes where {layout.frames * layout.frame_bytes} were expected; "
+        "the file was cut: get a whole copy"
+    )
+
+
+def pixel_header(ds: Dataset, transfer_syntax: str) -> Dataset:
+    """A data set of only what a decoder asks for, of one frame and without pixel data."""
+    header = Dataset()
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = UID(transfer_syntax)
+    for keyword in _DECODING:
+        if keyword in ds:
+            header[keyword] = ds[keyword]
+    header.NumberOfFrames = 1
+    return header
+
+
+def single_frame(header: Dataset, data: bytes) -> Dataset:
+    """A data set of one frame out of `pixel_header` and its encapsulated pixel data."""
+    single = copy.deepcopy(header)
+    element = DataElement(0x7FE00010, "OB", data)
+    element.is_undefined_length = True
+    single[0x7FE00010] = element
+    return single
 
 
 def rle_words(ds: Dataset, layout: Layout) -> Iterator[Words]:
@@ -331,11 +384,7 @@ def iter_planes(ds: Dataset, layout: Layout, transfer_syntax: str) -> Iterator[N
         for frame in range(layout.frames):
             yield values_of(native_words(data, layout, frame), layout)
         return
-    if not get_decoder(transfer_syntax).is_available:
-        raise DecoderMissingError(
-            f"no decoder for {UID(transfer_syntax).name} is installed; pylibjpeg with its plugins was expected: "
-            "install 'coverslip' again with its dependencies"
-        )
+    check_decoder(transfer_syntax)
     found = 0
     try:
         for plane in _encapsulated(ds, layout, transfer_syntax):
@@ -345,12 +394,13 @@ def iter_planes(ds: Dataset, layout: Layout, transfer_syntax: str) -> Iterator[N
             found += 1
     except (RuntimeError, ValueError, EOFError, AttributeError, IndexError, TypeError):
         # pydicom's message may quote the data; ours says only where it stopped.
-        raise _undecodable(found, layout) from None
+        raise undecodable(found, layout) from None
     if found < layout.frames:
-        raise _undecodable(found, layout)
+        raise undecodable(found, layout)
 
 
-def _undecodable(found: int, layout: Layout) -> TruncatedFileError:
+def undecodable(found: int, layout: Layout) -> TruncatedFileError:
+    """The error that says that encapsulated pixel data end, or make no sense, after ``found`` frames."""
     return TruncatedFileError(
         f"frame {found + 1} of {layout.frames} does not decode; complete compressed pixel data were expected: "
         "the file was cut or damaged, get a whole copy"

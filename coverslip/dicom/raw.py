@@ -22,7 +22,7 @@ _WORDS = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
 
 def is_sequence(ds: Dataset, tag: int) -> bool:
     """Whether an attribute holds items."""
-    vr = cast("str | None", ds.get_item(tag).VR)
+    vr = cast("str | None", ds.get_item(tag, keep_deferred=True).VR)
     if vr is None and dictionary_has_tag(tag):
         vr = dictionary_VR(tag)
     # Unknown VRs hide sequences; pydicom tells by parsing them.
