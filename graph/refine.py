@@ -160,9 +160,11 @@ def refine(probability: tf.Tensor, plane: tf.Tensor, levels: Levels, pixels: tf.
     grid = Grid((tf.shape(pixels)[1], tf.shape(pixels)[2]), scale)
     rows, columns = window(grid, 0), window(grid, 1)
     light = brightness(plane, levels)
-    bend = bend_for(probability, *pooled(light))
+    (mean,) = pooled(light)
+    bend = bend_for(probability, mean)
     light = bent(light, bend)
-    slope, offset = means(fit(probability, *pooled(light, light * light), rows, columns), rows, columns)
+    mean, square = pooled(light, light * light)
+    slope, offset = means(fit(probability, mean, square, rows, columns), rows, columns)
     slope, offset = keep_sure(probability, slope, offset)
     # slope * bent(light) + offset >= 1/2, multiplied by the positive 1 + bend * light: linear in the pixel, so that the image itself
     # sees few operations. Sums of maps may be taken before they are brought to the image's size.
