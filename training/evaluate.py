@@ -29,6 +29,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from coverslip.cli.batch import misuse
 from coverslip.engine import Engine
 from coverslip.errors import CoverslipError, TrainingTableError
 from coverslip.models import ModelKind, find_model
@@ -38,7 +39,8 @@ from coverslip.scheme.reference import ReferenceEngine
 WORST = 24
 """Slices that are drawn."""
 
-SAVED_MODEL = "saved_model.pb"
+LEARNED = "train"
+"""The split that nothing is measured on."""
 
 Segment = Callable[[NDArray[np.int32]], Mask]
 """Pixels int32 [1, H, W] to mask uint8 [1, H, W]."""
@@ -238,6 +240,7 @@ def slice_table(rows: list[Row]) -> list[dict[str, Any]]:
                 f"{side}_iou": round(one.iou, 5),
                 f"{side}_rim_mean_px": round(one.distances.mean, 3),
                 f"{side}_rim_p95_px": round(one.distances.p95, 3),
+                f"{side}_rim_hausdorff_px": round(one.distances.hausdorff, 3),
                 f"{side}_rim_signed_px": round(one.distances.signed, 3),
                 f"{side}_margin_needed_px": one.needed,
                 f"{side}_body_pixels_missed": one.missed[at],
@@ -291,6 +294,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print the report, and write what was asked for."""
+    if arguments.split == LEARNED:
+        return misuse(f"figures on the split '{LEARNED}' say nothing about slices that come later: name the one that was held back")
+    if arguments.weights and not arguments.weights.is_file():
+        return misuse(f"there are no weights at {arguments.weights}: give the .npz file that training wrote")
     if arguments.weights:
         source, engine = arguments.weights, open_weights(arguments.weights)
     else:

@@ -70,6 +70,8 @@ def outlined_figures(outlines: Sequence[Outlined]) -> dict[str, Any]:
         "rim_px": {
             "mean": round(float(np.mean([d.mean for d in distances])), 2),
             "p95": round(float(np.mean([d.p95 for d in distances])), 2),
+            "hausdorff_mean": round(float(np.mean([d.hausdorff for d in distances])), 1),
+            "hausdorff_worst": round(max(d.hausdorff for d in distances), 1),
             "signed": round(float(np.mean([d.signed for d in distances])), 2),
         },
         "nothing_outlined": sum(o.empty for o in outlines),
@@ -227,13 +229,15 @@ def _counted(one: dict[str, Any]) -> list[object]:
 
 def outline_table(figures: dict[str, Any], kinds: Sequence[str]) -> str:
     """Overlap and distances, the classical outline beside the network's."""
-    head = ["", "slices / patients", "outline", "IoU mean", "5th percentile", "worst", "rims apart, px: mean", "95th percentile", "signed"]
+    head = ["", "slices / patients", "outline", "IoU mean", "5th percentile", "worst", "rims apart, px: mean", "95th percentile"]
+    head += ["Hausdorff mean / worst", "signed"]
     rows = []
     for one in of_kinds(figures, kinds):
         for side in OUTLINERS:
             iou, rim = one[side]["iou"], one[side]["rim_px"]
             values = [f"{iou['mean']:.4f}", f"{iou['p5']:.4f}", f"{iou['worst']:.4f}"]
-            rows.append([*_counted(one), side, *values, f"{rim['mean']:.2f}", f"{rim['p95']:.2f}", f"{rim['signed']:+.2f}"])
+            values += [f"{rim['mean']:.2f}", f"{rim['p95']:.2f}", f"{rim['hausdorff_mean']:.1f} / {rim['hausdorff_worst']:.1f}"]
+            rows.append([*_counted(one), side, *values, f"{rim['signed']:+.2f}"])
     return table(head, rows)
 
 

@@ -29,12 +29,13 @@ from coverslip.training.measures import (
     rim,
     rim_distances,
 )
-from coverslip.training.outcomes import Altered, Lasting, alter, unlabelled, withstand
+from coverslip.training.outcomes import Altered, Lasting, alter, arbitrary, unlabelled, withstand
 from coverslip.training.records import Slice
 
 from coverslip import metrics
 from coverslip.dicom.instance import read_instance
 from coverslip.errors import TrainingTableError
+from coverslip.scheme.profiles import DEFAULT, ROBUST
 from coverslip.scheme.reference import ReferenceEngine
 from tests.training.images import body, write_image
 
@@ -168,6 +169,22 @@ def test_a_slice_without_room_is_measured_with_arbitrary_bits(tmp_path: Path) ->
     assert found.refused == "no-carriers" and found.ncc > 0.9
 
 
+def test_the_robust_profile_tries_an_outline_with_its_own_step(case: Case) -> None:
+    engine = ReferenceEngine(outline)
+    largest = {p.name: int(np.abs(arbitrary(case, engine, 1, p) - case.pixels).max()) for p in (DEFAULT, ROBUST)}
+    assert 0 < 2 * largest["default"] < largest["robust"]
+
+
+def test_profiles_are_told_apart(case: Case) -> None:
+    plain = row(case, "a.dcm", case.label, case.label)
+    both = replace(plain, robust=Lasting("no-carriers", 0.5, 0.25, 0.125, 0))
+    assert "embedded_robust" not in summaries.groups([plain])[0]
+    figures = {"groups": summaries.groups([both])}
+    assert figures["groups"][0]["embedded_robust"]["refused"] == {"no-carriers": 1}
+    assert "1.00000" in summaries.lasting_table(figures, ("modality",))
+    assert "| 0.50000 | 0.50000 | 1 | 25.00% / 25.00% | 12.50%" in summaries.lasting_table(figures, ("modality",), "embedded_robust")
+
+
 def test_altered_pixels_are_those_of_the_file(case: Case, tmp_path: Path) -> None:
     dark = alter(case, tmp_path / "a.dcm", 1, ReferenceEngine(outline), tmp_path)
     assert dark.refused == "" and 0.0 < dark.brightest < 0.1
@@ -217,9 +234,7 @@ def test_nothing_to_measure_is_an_error(data: Path, split: str, sentence: str) -
 
 def row(case: Case, name: str, network: Mask, classical: Mask) -> summaries.Row:
     """A row of figures with nothing to say about embedding."""
-    return summaries.Row(
-        name, "P", "MR", "head", "One", measure(case, network), measure(case, classical), Lasting("", 1.0, 0.0, 0.0, 0)
-    )
+    return summaries.Row(name, "P", "MR", "head", "One", measure(case, network), measure(case, classical), Lasting("", 1.0, 0.0, 0.0, 0))
 
 
 def test_labels_that_leave_body_out_are_told_apart(case: Case) -> None:
@@ -291,3 +306,15 @@ def test_trained_weights_outline_like_the_model_that_was_exported_from_them(case
     trained = evaluate.open_weights(ROOT / "models/weights.npz").segment(case.pixels[np.newaxis]).mask[0]
     exported = evaluate.open_model(ROOT / "models/coverslip.tflite", 1).segment(case.pixels[np.newaxis]).mask[0]
     assert trained.any() and metrics.iou(trained, exported) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [(["--split", "train"], "say nothing about slices that come later"), (["--weights", "nowhere.npz"], "no weights at nowhere.npz")],
+)
+def test_what_would_mislead_or_cannot_be_is_refused(
+    data: Path, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--data", str(data), *words]) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err and not said.out
