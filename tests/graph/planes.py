@@ -6,12 +6,12 @@ import numpy as np
 from hypothesis import strategies as st
 
 from coverslip.engine import EmbedRequest
-from coverslip.scheme.profiles import ALL_SIXTEEN, LOW_FOUR
+from coverslip.scheme.profiles import ALL_SIXTEEN, LOW_FOUR, LOW_SIX
 from coverslip.scheme.reference import ReferenceEngine
 
 KINDS = ("floor", "ceiling", "noise", "dark", "columns", "chequer", "ramp", "graded", "scene")
-RANGES = ((0, 255), (0, 1023), (0, 4095), (0, 65535), (-1024, 3071), (-32768, 32767))
-STEPS = (2.3, 6.0, 6.7, 8.0, 13.7, 63.1, 64.0)
+RANGES = ((0, 255), (0, 511), (0, 1023), (0, 4095), (0, 65535), (-1024, 3071), (-32768, 32767))
+STEPS = (2.3, 6.0, 6.7, 8.0, 13.7, 63.1, 64.0, 724.0)
 """Grey levels. With whole steps exact halves are common; `coverslip.scheme.quantise.TIE` settles them."""
 
 
@@ -90,7 +90,7 @@ def requests(draw: st.DrawFn, steps: tuple[float, ...] = STEPS) -> EmbedRequest:
         step=draw(st.sampled_from(steps)),
         votes=draw(st.integers(1, 5)),
         margin=draw(st.integers(0, 32)),
-        coefficients=draw(st.sampled_from([ALL_SIXTEEN, LOW_FOUR, (0,), (5, 10)])),
+        coefficients=draw(st.sampled_from([ALL_SIXTEEN, LOW_SIX, LOW_FOUR, (0,), (5, 10)])),
         padding=draw(st.sampled_from([None, legal[0], legal[0] + 3])),
         slots=draw(st.sampled_from([1, 7, 200, 8190])),
     )

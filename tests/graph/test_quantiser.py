@@ -85,7 +85,8 @@ def test_blocks_move_as_the_reference_moves_them(kind, legal, step, coefficients
         tf.constant(wanted.legal, tf.float32),
     )
     sure = ~near_a_tie(blocks, wanted.phases, wanted.coefficients[0], step)
-    assert sure.mean() > 0.98
+    # What counts as near a tie grows with the step.
+    assert sure.mean() > 0.98 - 5e-5 * step
     np.testing.assert_array_equal(moved.change.numpy()[sure], (expected.pixels - blocks)[sure])
     np.testing.assert_array_equal(moved.usable.numpy()[sure], expected.usable[sure])
     np.testing.assert_array_equal(moved.cost.numpy()[sure], expected.cost[sure])
