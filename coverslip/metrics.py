@@ -53,8 +53,12 @@ def psnr_three(cover: NDArray[Any], stego: NDArray[Any], legal: tuple[int, int])
     legal : (lo, hi)
         ``hi - lo`` is the peak of ``stored``.
     """
-    error = mse(cover, stego)
-    span = max(float(cover.max()) - float(cover.min()), 1.0)
+    return psnr_of(mse(cover, stego), float(cover.max()) - float(cover.min()), legal)
+
+
+def psnr_of(error: float, span: float, legal: tuple[int, int]) -> Psnr:
+    """As `psnr_three`, for a mean squared error and the range of the cover, in grey levels."""
+    span = max(span, 1.0)
     return Psnr(
         stored=psnr(error, float(legal[1] - legal[0])),
         sixteen_bit=psnr(error, SIXTEEN_BIT_PEAK),

@@ -13,6 +13,7 @@ from coverslip import symbol as symbols
 from coverslip.scheme.dct import SIDE
 
 if TYPE_CHECKING:
+    from coverslip.dicom.frames import Frames
     from coverslip.pipeline import Embedding, Survey
 
 _PANEL = 384
@@ -75,12 +76,12 @@ def save_symbol(symbol: NDArray[np.bool_], path: Path) -> None:
     Image.fromarray(symbols.picture(symbol)).save(path, format="PNG")
 
 
-def save_embedding(cover: NDArray[np.int32], embedding: Embedding, path: Path) -> None:
+def save_embedding(cover: NDArray[np.int32] | Frames, embedding: Embedding, path: Path) -> None:
     """Cover, mask, carriers, stego, difference and the QR symbol as it was read back: one PNG.
 
     Parameters
     ----------
-    cover : int32 [F, H, W]
+    cover : int32 [F, H, W] or Frames
     embedding : Embedding
         The first frame that carries is drawn.
     path : Path
@@ -88,7 +89,7 @@ def save_embedding(cover: NDArray[np.int32], embedding: Embedding, path: Path) -
     number = next(i for i, frame in enumerate(embedding.frames) if frame.votes is not None)
     frame = embedding.frames[number]
     assert frame.votes is not None
-    plane, stego = cover[number], embedding.stego[number]
+    plane, stego = cover[number], embedding.stego_frames[number]
     largest = int(np.abs(stego - plane).max())
     panels = [
         _panel(grey(plane), "cover"),
@@ -103,7 +104,7 @@ def save_embedding(cover: NDArray[np.int32], embedding: Embedding, path: Path) -
 
 def save_survey(survey: Survey, path: Path) -> None:
     """First frame, body and background that may carry: one PNG."""
-    plane = survey.instance.planes[0]
+    plane = survey.instance.frames[0]
     panels = [
         _panel(grey(plane), "first frame"),
         _panel(_tinted(plane, survey.mask > 0, _BODY), "mask: body, never touched"),

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -18,6 +19,7 @@ from pydicom.uid import UID
 from coverslip import record as records
 from coverslip import symbol as symbols
 from coverslip.dicom import header
+from coverslip.dicom.frames import WINDOW, Frames, SpooledFrames, TurnedFrames
 from coverslip.dicom.instance import Instance, write_instance
 from coverslip.engine import EmbedRequest, Engine
 from coverslip.errors import (
@@ -33,7 +35,8 @@ from coverslip.errors import (
     WrongKeyError,
 )
 from coverslip.keys import Identity, Recipient
-from coverslip.metrics import Psnr, payload, psnr_three
+from coverslip.metrics import Psnr
+from coverslip.outcome import FrameReport, SpooledReports, Tally, changed_outside
 from coverslip.scheme import address
 from coverslip.scheme.carriers import allowed_blocks
 from coverslip.scheme.dct import COEFFICIENTS, SIDE, to_blocks
@@ -50,30 +53,8 @@ from coverslip.seal import seal, unseal
 _UID_LABEL = b"coverslip uid v1"
 _CHECK_LABEL = b"coverslip check v1"
 _CHECK_BYTES = 8
-_FRAMES_AT_ONCE = 8
 _LARGEST_SLOT = 8190
 _ALPHAS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.35, 0.4, 0.45)
-
-
-@dataclass(frozen=True)
-class FrameReport:
-    """What happened to one frame.
-
-    Attributes
-    ----------
-    mask : uint8 [H, W]
-        1 = body.
-    carriers : bool [Hb, Wb]
-    votes : Votes or None
-        What the closing extraction read; None where the frame carries nothing.
-    reason : str
-        Why it carries nothing; empty where it does.
-    """
-
-    mask: NDArray[np.uint8]
-    carriers: NDArray[np.bool_]
-    votes: Votes | None
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,22 +118,28 @@ class Embedding:
     Attributes
     ----------
     instance : Instance
-        The stego header; its ``planes`` are still the cover's.
-    stego : int32 [F, H, W]
-    frames : list of FrameReport
+        The stego header; its ``frames`` are still the cover's.
+    stego_frames : Frames
+        int32 [F, H, W]
+    frames : sequence of FrameReport
     symbol : bool [n, n]
     report : EmbedReport
     """
 
     instance: Instance
-    stego: NDArray[np.int32]
-    frames: list[FrameReport]
+    stego_frames: Frames
+    frames: Sequence[FrameReport]
     symbol: NDArray[np.bool_]
     report: EmbedReport
 
+    @cached_property
+    def stego(self) -> NDArray[np.int32]:
+        """All stego frames in memory, int32 [F, H, W]."""
+        return self.stego_frames.whole()
+
     def write(self, path: Path, overwrite: bool = False) -> None:
         """Write the stego instance; the report's notes grow by what the transfer syntax needed."""
-        self.report.notes.extend(write_instance(self.instance, self.stego, path, overwrite=overwrite))
+        self.report.notes.extend(write_instance(self.instance, self.stego_frames, path, overwrite=overwrite))
 
 
 @dataclass(frozen=True)
@@ -230,22 +217,25 @@ class Planes:
 
     Attributes
     ----------
-    pixels : int32 [F, H, W]
+    pixels : Frames
+        int32 [F, H, W]
     legal : (lo, hi)
     padding : int
     """
 
-    pixels: NDArray[np.int32]
+    pixels: Frames
     legal: tuple[int, int]
     padding: int
     _instance: Instance = field(repr=False)
-    _padded: NDArray[np.bool_] | None = field(repr=False, default=None)
+    _padded: tuple[int, int] | None = field(repr=False, default=None)
 
-    def back(self, stego: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Stored values from what the engine made of ``pixels``."""
+    def back(self, start: int, stego: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Stored values from what the engine made of ``pixels`` from frame ``start`` on."""
         turned = sum(self.legal) - stego if self._instance.inverted else stego
         if self._padded is not None:
-            turned = np.where(self._padded, self._instance.planes, turned)
+            low, high = self._padded
+            cover = self._instance.frames.read(start, start + len(stego))
+            turned = np.where((cover >= low) & (cover <= high), cover, turned)
         return turned
 
 
@@ -255,16 +245,17 @@ def engine_planes(instance: Instance, use_padding: bool = False) -> Planes:
     MONOCHROME1 is turned over, so that air is dark. A range of padding becomes one value, and is put back afterwards.
     """
     lo, hi = instance.legal
-    pixels = lo + hi - instance.planes if instance.inverted else instance.planes
     padding = None if use_padding else instance.padding
-    if padding is None:
-        return Planes(pixels, instance.legal, lo - 1, instance)
-    low, high = padding
-    if low == high:
-        return Planes(pixels, instance.legal, lo + hi - low if instance.inverted else low, instance)
-    padded = (instance.planes >= low) & (instance.planes <= high)
-    value = lo + hi - low if instance.inverted else low
-    return Planes(np.where(padded, np.int32(value), pixels), instance.legal, value, instance, padded)
+    value = lo - 1 if padding is None else lo + hi - padding[0] if instance.inverted else padding[0]
+    ranged = None if padding is None or padding[0] == padding[1] else padding
+
+    def turn(stored: NDArray[np.int32]) -> NDArray[np.int32]:
+        turned = np.int32(lo + hi) - stored if instance.inverted else stored
+        return turned if ranged is None else np.where((stored >= ranged[0]) & (stored <= ranged[1]), np.int32(value), turned)
+
+    plain = ranged is None and not instance.inverted
+    pixels = instance.frames if plain else TurnedFrames(instance.frames, turn)
+    return Planes(pixels, instance.legal, value, instance, ranged)
 
 
 def _request(planes: Planes, frames: slice, plane: PhasePlane, profile: Profile) -> EmbedRequest:
@@ -325,14 +316,6 @@ def read_cropped(pixels: NDArray[np.int32], recipient: Recipient, profile: Profi
     rows, cols = measured.shape[:2]
     dither = dither_plane(key, row + rows, col + cols)[row:, col:]
     return Reader(measured, dither, profile.step, profile.coefficients, profile.alpha, origin=(row, col)).find()
-
-
-def changed_outside(cover: NDArray[np.int32], stego: NDArray[np.int32], carriers: NDArray[np.bool_]) -> int:
-    """Pixels of a plane [H, W] that differ and lie in no carrier; carriers bool [H // 4, W // 4]."""
-    changed = cover != stego
-    rows, cols = (side * SIDE for side in carriers.shape)
-    changed[:rows, :cols] &= ~np.kron(carriers, np.ones((SIDE, SIDE), dtype=bool))
-    return int(changed.sum())
 
 
 def _covered(carriers: NDArray[np.bool_], slots: NDArray[np.int32]) -> int:
@@ -434,12 +417,12 @@ class _Embedder:
                 attempts[i] = self._variant(slice(start + i, start + i + 1), variant)[0]
         return attempts
 
-    def run(self) -> Iterator[_Attempt]:
-        """Every frame, in order."""
+    def run(self) -> Iterator[list[_Attempt]]:
+        """Every frame, in order, some at a time."""
         if self._dither is None:
             return
-        for start in range(0, len(self._planes.pixels), _FRAMES_AT_ONCE):
-            yield from self._batch(start, min(start + _FRAMES_AT_ONCE, len(self._planes.pixels)))
+        for start in range(0, len(self._planes.pixels), WINDOW):
+            yield self._batch(start, min(start + WINDOW, len(self._planes.pixels)))
 
 
 class _PaperEmbedder(_Embedder):
@@ -495,8 +478,7 @@ def _refuse(reports: Sequence[FrameReport], slots_needed: int) -> CoverslipError
     )
 
 
-def _verify_all(attempts: Sequence[_Attempt], slots: int, paper: bool) -> None:
-    reports = [a.report for a in attempts]
+def _verify_all(reports: Sequence[FrameReport], slots: int, paper: bool) -> None:
     if any(r.votes is not None for r in reports):
         return
     if paper and any(r.carriers.any() for r in reports):
@@ -519,7 +501,8 @@ class _Sealed:
 
 def own_span(instance: Instance) -> int:
     """How far an instance's highest pixel is above its lowest, over all frames; at least 1."""
-    return max(int(instance.planes.max()) - int(instance.planes.min()), 1)
+    low, high = instance.frames.extremes()
+    return max(high - low, 1)
 
 
 def settle_step(profile: Profile, beta: float | None, instance: Instance) -> Profile:
@@ -533,7 +516,12 @@ def settle_step(profile: Profile, beta: float | None, instance: Instance) -> Pro
 
 
 def embed(
-    instance: Instance, recipient: Recipient, engine: Engine, options: EmbedOptions, sealed_frame: bytes | None = None
+    instance: Instance,
+    recipient: Recipient,
+    engine: Engine,
+    options: EmbedOptions,
+    sealed_frame: bytes | None = None,
+    spool: Path | None = None,
 ) -> Embedding:
     """Move an instance's identity from its header into its background.
 
@@ -547,6 +535,8 @@ def embed(
     options : EmbedOptions
     sealed_frame : bytes, optional
         A record that was sealed elsewhere (`coverslip.seal.seal`), for an instance that is de-identified already: its header is kept.
+    spool : Path, optional
+        The folder for temporary files that long instances need, two bytes for each pixel; the system's where absent.
 
     Returns
     -------
@@ -569,12 +559,18 @@ def embed(
     planes = engine_planes(instance, options.use_padding)
     paper = profile.scheme is Scheme.PAPER
     embedder = (_PaperEmbedder if paper else _Embedder)(planes, recipient, profile, engine, sealed.frame)
-    attempts = list(embedder.run())
-    _verify_all(attempts, address.slot_count(len(embedder.symbol), len(profile.coefficients)), paper)
-    stego = _assemble(planes, attempts)
+    stego = SpooledFrames(instance.frames.shape, instance.legal, spool)
+    frames, tally = SpooledReports(spool), Tally()
+    for attempts in embedder.run():
+        start = len(frames)
+        cover = instance.frames.read(start, start + len(attempts))
+        made = _assemble(planes, start, attempts)
+        tally.add(cover, made, [a.report.carriers for a in attempts])
+        stego.add(made)
+        frames.extend(a.report for a in attempts)
+    _verify_all(frames, address.slot_count(len(embedder.symbol), len(profile.coefficients)), paper)
     header.mark(clean, profile.name, profile.step, check_value(recipient, str(clean.SOPInstanceUID)))
-    frames = [a.report for a in attempts]
-    report = _report(instance, stego, frames, embedder.symbol, profile, sealed)
+    report = _report(instance, tally, frames, embedder.symbol, profile, sealed)
     return Embedding(instance.with_dataset(clean), stego, frames, embedder.symbol, report)
 
 
@@ -585,43 +581,42 @@ def _sealed_header(instance: Instance, recipient: Recipient, allow_burned_in: bo
     return clean, _Sealed(seal(encoded, recipient.public), len(encoded), len(record), dropped)
 
 
-def _assemble(planes: Planes, attempts: Sequence[_Attempt]) -> NDArray[np.int32]:
-    """The stored stego planes; a frame that carries nothing stays the cover."""
-    stego = np.stack(
-        [a.stego if a.report.votes is not None else cover for a, cover in zip(attempts, planes.pixels, strict=True)]
-    )
-    return planes.back(stego)
+def _assemble(planes: Planes, start: int, attempts: Sequence[_Attempt]) -> NDArray[np.int32]:
+    """The stored stego planes from frame ``start`` on; a frame that carries nothing stays the cover."""
+    covers = planes.pixels.read(start, start + len(attempts))
+    stego = np.stack([a.stego if a.report.votes is not None else cover for a, cover in zip(attempts, covers, strict=True)])
+    return planes.back(start, stego)
 
 
 def _report(
     instance: Instance,
-    stego: NDArray[np.int32],
+    tally: Tally,
     frames: Sequence[FrameReport],
     symbol: NDArray[np.bool_],
     profile: Profile,
     sealed: _Sealed,
 ) -> EmbedReport:
-    carrying = [f for f in frames if f.votes is not None]
-    carriers = sum(int(f.carriers.sum()) for f in carrying)
+    carriers, weakest, errors = [], [], []
+    for frame in frames:
+        if frame.votes is not None:
+            carriers.append(int(frame.carriers.sum()))
+            weakest.append(float(np.abs(frame.votes.modules).min()))
+            errors.append(int((frame.votes.symbol() != symbol).sum()))
     per_block = len(profile.coefficients)
-    read = [f.votes for f in carrying if f.votes is not None]
     return EmbedReport(
         profile=profile.name,
         step=profile.step,
         frames=len(frames),
-        frames_carrying=len(carrying),
-        carriers=carriers,
+        frames_carrying=len(carriers),
+        carriers=sum(carriers),
         modules=symbol.size,
-        votes_per_module=carriers * per_block / symbol.size / len(carrying),
-        weakest_module=min(float(np.abs(v.modules).min()) for v in read),
-        module_errors=max(int((v.symbol() != symbol).sum()) for v in read),
-        payload=payload(np.ones(carriers), per_block, instance.planes.size),
-        psnr=psnr_three(instance.planes, stego, instance.legal),
-        changed_pixels=int((instance.planes != stego).sum()),
-        changed_outside=sum(
-            changed_outside(cover, plane, frame.carriers)
-            for cover, plane, frame in zip(instance.planes, stego, frames, strict=True)
-        ),
+        votes_per_module=sum(carriers) * per_block / symbol.size / len(carriers),
+        weakest_module=min(weakest),
+        module_errors=max(errors),
+        payload=sum(carriers) * per_block / instance.frames.size,
+        psnr=tally.psnr(instance.legal),
+        changed_pixels=tally.changed,
+        changed_outside=tally.outside,
         record_bytes=sealed.record_bytes,
         sealed_bytes=len(sealed.frame),
         recorded=sealed.recorded,
@@ -846,7 +841,7 @@ class Survey:
 
     def summary(self) -> dict[str, object]:
         """The figures, ready for JSON."""
-        frames, rows, columns = self.instance.planes.shape
+        frames, rows, columns = self.instance.frames.shape
         return {
             "frames": frames,
             "rows": rows,

@@ -108,7 +108,7 @@ def embed(engine: Engine, path: Path, options: pb.EmbedOptions) -> pb.EmbedRepor
     instance = read_instance(path)
     if options.sealed:
         _check_sealed(options.sealed, instance)
-    embedding = pipeline.embed(instance, recipient, engine, choices, options.sealed or None)
+    embedding = pipeline.embed(instance, recipient, engine, choices, options.sealed or None, spool=path.parent)
     embedding.write(path.with_name(STEGO))
     return _report(embedding.report)
 

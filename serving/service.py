@@ -203,7 +203,7 @@ class Service(CoverslipServiceServicer):
             if options.restore:
                 target = path.with_name("restored.dcm")
                 restored = pipeline.restore(read_instance(path), record)
-                write_instance(restored, restored.planes, target)
+                write_instance(restored, restored.frames, target)
                 answer.restored = target.read_bytes()
         return answer
 

@@ -57,12 +57,12 @@ def run(arguments: argparse.Namespace) -> int:
         embedding = pipeline.embed(instance, identity.recipient, engine, choices)
         embedding.write(files["stego.dcm"])
         _tell_embedding(embedding.report, engine.name, files["stego.dcm"])
-        picture.save_embedding(instance.planes, embedding, files["picture.png"])
+        picture.save_embedding(instance.frames, embedding, files["picture.png"])
         stego = read_instance(files["stego.dcm"])
         found = pipeline.extract(stego, identity)
         print(f"3. read back without a network: {len(found.record)} attributes, among them {cover.PatientName}")
         restored = pipeline.restore(stego, found.record)
-        write_instance(restored, restored.planes, files["restored.dcm"])
+        write_instance(restored, restored.frames, files["restored.dcm"])
     except CoverslipError as error:
         print(f"coverslip: {error}")
         return SOME_FAILED

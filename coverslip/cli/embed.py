@@ -99,10 +99,10 @@ def _here(arguments: argparse.Namespace, recipient: Recipient) -> Callable[[Path
 
     def embed(source: Path, target: Path) -> dict[str, Any]:
         instance = read_instance(source)
-        embedding = pipeline.embed(instance, recipient, engine, choices)
         target.parent.mkdir(parents=True, exist_ok=True)
+        embedding = pipeline.embed(instance, recipient, engine, choices, spool=target.parent)
         embedding.write(target)
-        _draw(arguments, instance.planes, embedding)
+        _draw(arguments, instance.frames, embedding)
         return asdict(embedding.report)
 
     return embed

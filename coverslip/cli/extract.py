@@ -67,7 +67,7 @@ def _restored(arguments: argparse.Namespace, source: Source, instance: Instance,
         raise OutputExistsError("the restored file exists already and is never overwritten: choose another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     restored = pipeline.restore(instance, record)
-    write_instance(restored, restored.planes, target)
+    write_instance(restored, restored.frames, target)
     return str(target)
 
 

@@ -10,6 +10,7 @@ from coverslip import pipeline
 from coverslip import record as records
 from coverslip import symbol as symbols
 from coverslip.dicom import header
+from coverslip.dicom.frames import HeldFrames
 from coverslip.dicom.instance import read_instance
 from coverslip.engine import Embedded
 from coverslip.errors import (
@@ -147,7 +148,7 @@ def test_an_image_without_a_record_has_no_message(cover):
 
 
 def with_planes(instance, planes):
-    return replace(instance, planes=planes)
+    return replace(instance, frames=HeldFrames(planes))
 
 
 @pytest.mark.parametrize("harm", ["some", "all"])

@@ -77,7 +77,7 @@ def test_the_outline_is_that_of_the_engine(client, cover):
     from coverslip.edge.engine import LiteRtEngine
 
     outlines = client.segment(cover)
-    expected = LiteRtEngine().segment(pipeline.engine_planes(read_instance(cover)).pixels)
+    expected = LiteRtEngine().segment(pipeline.engine_planes(read_instance(cover)).pixels.whole())
     assert np.array_equal(outlines.masks, expected.mask) and outlines.scores[0] == expected.score[0]
 
 
