@@ -13,10 +13,15 @@ from typing import BinaryIO
 from coverslip.serving.errors import BadRequestError, SpoolFullError, TooLargeError
 from coverslip.serving.limits import MIB
 from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from coverslip.dicom.frames import HELD, WINDOW
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BYTES_PER_PIXEL = 24
-"""Planes, stego planes, mask and phases of an instance under work, for each pixel: an estimate on the safe side, not a measurement."""
+"""Planes, stego planes, mask and phases of the frames under work, for each pixel: an estimate on the safe side, not a measurement."""
+_BYTES_PER_HELD_PIXEL = 4
+"""Planes of all frames, where a file does not give them one by one."""
 _COPIES = 4
 """Copies of the file's own bytes: as read, parsed, to be written, as sent."""
 _HEADER_TAGS = ("Rows", "Columns", "NumberOfFrames")
@@ -102,12 +107,22 @@ class Incoming:
 
 
 def memory_for(path: Path) -> int:
-    """Bytes that work on an instance needs, estimated from what its header says; a few bytes may say a thousand frames."""
+    """Bytes that work on an instance needs, estimated from what its header says; a few bytes may say a thousand frames.
+
+    Frames are worked on `WINDOW` at a time, and long native pixel data stay in their file.
+    """
     size = path.stat().st_size
     try:
         header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_HEADER_TAGS))
-        rows, columns, frames = (int(header.get(tag) or 1) for tag in _HEADER_TAGS)
+        rows, columns, frames = (max(int(header.get(tag) or 1), 1) for tag in _HEADER_TAGS)
+        in_file = header.file_meta.TransferSyntaxUID in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
     except Exception:
         # Whatever it is, it is no image, and whoever reads it says so properly.
         rows = columns = frames = 1
-    return _COPIES * size + _BYTES_PER_PIXEL * max(rows * columns * frames, 1)
+        in_file = False
+    plane = rows * columns
+    under_work = _BYTES_PER_PIXEL * plane * min(frames, WINDOW)
+    if in_file:
+        return _COPIES * min(size, HELD) + under_work
+    # Where the frames of compressed pixel data begin is not always said; then they are decoded at once.
+    return _COPIES * size + under_work + _BYTES_PER_HELD_PIXEL * plane * frames
