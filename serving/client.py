@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import grpc
 import numpy as np
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from coverslip import pipeline
 from coverslip import record as records
 from coverslip.dicom import header
+from coverslip.dicom.files import check_target
 from coverslip.dicom.instance import read_instance
 from coverslip.keys import Identity, Recipient
 from coverslip.seal import seal
@@ -40,7 +42,7 @@ class Embedded:
     label : str
         The caller's, in a series.
     instance : bytes
-        The DICOM file.
+        The DICOM file; empty where it went into a file.
     report : coverslip.v1.EmbedReport
     """
 
@@ -311,9 +313,9 @@ class Client:
         timeout : float, optional
             Seconds for all of it; none where absent.
 
-        Yields
-        ------
-        Embedded or RemoteError
+        Returns
+        -------
+        iterator of Embedded or RemoteError
             In the order of the instances; an instance that failed does not end the series.
 
         Raises
@@ -322,6 +324,12 @@ class Client:
             The series as a whole was refused or ended.
         """
         options = _embed_options(recipient, profile, beta, use_padding, allow_burned_in)
+        return self._embedded(options, instances, timeout)
+
+    def _embedded(
+        self, options: Any, instances: Iterable[tuple[str, Path]], timeout: float | None, file: BinaryIO | None = None
+    ) -> Iterator[Embedded | RemoteError]:
+        """The answers of a series; instances go into ``file`` as they come, where there is one."""
         answers = self._stub.EmbedSeries(_parts(pb.EmbedSeriesRequest, options, instances), timeout=timeout)
         label, content = "", bytearray()
         with _told():
@@ -329,6 +337,8 @@ class Client:
                 part = answer.WhichOneof("part")
                 if part == "start":
                     label, content = answer.start.label, bytearray()
+                elif part == "chunk" and file is not None:
+                    file.write(answer.chunk)
                 elif part == "chunk":
                     content += answer.chunk
                 elif part == "report":
@@ -359,6 +369,53 @@ class Client:
     def embed_file(self, path: Path, recipient: Recipient, profile: str = "", **choices: Any) -> Embedded:
         """Embed into one file of any size; parameters and errors as for `embed_series`, and its errors are raised."""
         return _only(self.embed_series([("", path)], recipient, profile, timeout=self._timeout, **choices))
+
+    def embed_to_file(
+        self,
+        source: Path,
+        target: Path,
+        recipient: Recipient,
+        profile: str = "",
+        *,
+        beta: float | None = None,
+        use_padding: bool = False,
+        allow_burned_in: bool = False,
+        overwrite: bool = False,
+    ) -> Embedded:
+        """Embed into one file of any size without holding it: it is read as it is sent, and written as it comes.
+
+        Parameters
+        ----------
+        source, target : Path
+            ``target`` appears at once and whole; nothing appears where the gateway refused or failed.
+        recipient, profile, beta, use_padding, allow_burned_in
+            As for `embed`.
+        overwrite : bool
+            Replace what is at ``target``; never ``source``.
+
+        Returns
+        -------
+        Embedded
+            Its ``instance`` is empty.
+
+        Raises
+        ------
+        RemoteError
+            The gateway refused or failed.
+        OutputExistsError
+            Something is at ``target``, or it is ``source``.
+        """
+        options = _embed_options(recipient, profile, beta, use_padding, allow_burned_in)
+        check_target(target, source, overwrite)
+        partial = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.part")
+        try:
+            with partial.open("xb") as file:
+                done = _only(self._embedded(options, [("", source)], self._timeout, file))
+            check_target(target, source, overwrite)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return done
 
     def extract_file(self, path: Path, identity: Identity, profile: str = "", **choices: Any) -> Extracted:
         """Read the record of one file of any size; parameters and errors as for `extract_series`, and its errors are raised."""

@@ -118,9 +118,10 @@ def _there(arguments: argparse.Namespace, recipient: Recipient, held: ExitStack)
     def embed(source: Path, target: Path) -> dict[str, Any]:
         if arguments.seal_here:
             done = client.embed(source, recipient, arguments.profile, seal_here=True, **choices)
+            remote.write_whole(done.instance, target)
         else:
-            done = client.embed_file(source, recipient, arguments.profile, **choices)
-        remote.write_whole(done.instance, target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            done = client.embed_to_file(source, target, recipient, arguments.profile, **choices)
         return done.figures()
 
     return embed

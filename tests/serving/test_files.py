@@ -1,0 +1,52 @@
+"""Files through a gateway that neither side holds as a whole."""
+
+import pytest
+from coverslip.serving.client import Client
+from coverslip.serving.errors import RemoteError
+from pydicom import dcmread
+
+from coverslip.errors import OutputExistsError
+
+FRAMES = 10
+"""More than a window."""
+
+
+@pytest.fixture(scope="module")
+def client(gateway):
+    with Client(gateway.address(), timeout=300) as client:
+        yield client
+
+
+def test_a_file_of_many_frames_goes_into_a_file_and_its_record_comes_back(client, cover, identity, tmp_path):
+    dataset = dcmread(cover)
+    dataset.decompress()
+    dataset.NumberOfFrames = FRAMES
+    dataset.PixelData = dataset.PixelData * FRAMES
+    source, target = tmp_path / "source.dcm", tmp_path / "target.dcm"
+    dataset.save_as(source)
+    done = client.embed_to_file(source, target, identity.recipient)
+    assert done.instance == b"" and done.report.frames == done.report.frames_carrying == FRAMES
+    found = client.extract_file(target, identity)
+    assert len(found.record) == done.report.recorded > 20
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source.dcm", "target.dcm"]
+
+
+def test_nothing_appears_where_the_gateway_refuses(client, identity, tmp_path):
+    source = tmp_path / "source.dcm"
+    source.write_bytes(b"no DICOM at all")
+    with pytest.raises(RemoteError) as refused:
+        client.embed_to_file(source, tmp_path / "target.dcm", identity.recipient)
+    assert refused.value.code == "not-an-image"
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_what_is_there_is_replaced_only_when_that_is_said_and_the_source_never(client, cover, identity, tmp_path):
+    target = tmp_path / "target.dcm"
+    target.write_bytes(b"something")
+    with pytest.raises(OutputExistsError):
+        client.embed_to_file(cover, target, identity.recipient)
+    with pytest.raises(OutputExistsError):
+        client.embed_to_file(cover, cover, identity.recipient, overwrite=True)
+    assert target.read_bytes() == b"something"
+    client.embed_to_file(cover, target, identity.recipient, overwrite=True)
+    assert dcmread(target).PatientIdentityRemoved == "YES"
