@@ -20,7 +20,7 @@ from pydicom import dcmread
 from coverslip import record as records
 from coverslip.errors import EngineError
 from coverslip.keys import Identity
-from tests.serving.conftest import Server, running
+from tests.serving.conftest import running
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,11 @@ def test_no_header_key_or_record_crosses_to_the_model_server(model_server, cover
 
 @pytest.mark.slow
 def test_a_model_server_that_dies_and_comes_back_costs_no_wrong_answer(cover, identity):
-    first = Server("model-server", "--listen", "127.0.0.1:0")
+    with running("model-server", "--listen", "127.0.0.1:0", ready=False) as first:
+        dies_and_comes_back(first, cover, identity)
+
+
+def dies_and_comes_back(first, cover, identity):
     address = first.address()
     words = ("--listen", "127.0.0.1:0", "--tf-serving", address, "--tf-serving-seconds", "40")
     with running("serve", *words) as server, Client(server.address(), timeout=120) as client:
@@ -221,9 +225,7 @@ def test_a_model_server_that_dies_and_comes_back_costs_no_wrong_answer(cover, id
             thread.start()
         time.sleep(0.3)
         first.kill()
-        second = Server("model-server", "--listen", address)
-        try:
-            second.address()
+        with running("model-server", "--listen", address, ready=False):
             for thread in threads:
                 thread.join()
             assert len(answers) == 8
@@ -234,5 +236,3 @@ def test_a_model_server_that_dies_and_comes_back_costs_no_wrong_answer(cover, id
                     assert len(client.extract(answer, identity, without_model=True).record) > 20
             server.wait_for("ready", 30)
             assert client.embed(cover, identity.recipient).instance
-        finally:
-            second.stop()
