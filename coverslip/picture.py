@@ -36,7 +36,7 @@ def _tinted(plane: NDArray[np.int32], where: NDArray[np.bool_], colour: NDArray[
     return base.astype(np.uint8)
 
 
-def _spread(blocks: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
+def _spread(blocks: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     full = np.zeros(shape, dtype=bool)
     rows, cols = (side * SIDE for side in blocks.shape)
     full[:rows, :cols] = np.kron(blocks, np.ones((SIDE, SIDE), dtype=bool))
