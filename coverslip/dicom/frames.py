@@ -302,8 +302,12 @@ class Spool:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=HELD, dir=None if folder is None else str(folder))  # noqa: SIM115 - lives as long as this does
+        where = None if folder is None else str(folder)
+        self._file = tempfile.SpooledTemporaryFile(max_size=HELD, dir=where)  # noqa: SIM115 - lives as long as this does
         self.length = 0
+
+    def __del__(self) -> None:
+        self.close()
 
     def __enter__(self) -> Spool:
         return self
