@@ -13,7 +13,7 @@ from typing import BinaryIO
 from coverslip.serving.errors import BadRequestError, SpoolFullError, TooLargeError
 from coverslip.serving.limits import MIB
 from pydicom import dcmread
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from coverslip.dicom.frames import HELD, WINDOW
 
@@ -113,16 +113,27 @@ def memory_for(path: Path) -> int:
     """
     size = path.stat().st_size
     try:
-        header = dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_HEADER_TAGS))
+        with path.open("rb") as file:
+            header = dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_HEADER_TAGS))
+            element = file.read(12)
         rows, columns, frames = (max(int(header.get(tag) or 1), 1) for tag in _HEADER_TAGS)
-        in_file = header.file_meta.TransferSyntaxUID in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+        in_file = _native_bytes(header.file_meta.TransferSyntaxUID, element)
     except Exception:
         # Whatever it is, it is no image, and whoever reads it says so properly.
         rows = columns = frames = 1
-        in_file = False
+        in_file = 0
     plane = rows * columns
     under_work = _BYTES_PER_PIXEL * plane * min(frames, WINDOW)
     if in_file:
-        return _COPIES * min(size, HELD) + under_work
+        # Whatever else is in the file, and be it long, is read.
+        return _COPIES * min(size, max(size - in_file, 0) + HELD) + under_work
     # Where the frames of compressed pixel data begin is not always said; then they are decoded at once.
     return _COPIES * size + under_work + _BYTES_PER_HELD_PIXEL * plane * frames
+
+
+def _native_bytes(transfer_syntax: str, element: bytes) -> int:
+    """Bytes of native pixel data that stay in their file, by the first 12 bytes of their element; 0 for others, which may not."""
+    place = {ExplicitVRLittleEndian: 8, ImplicitVRLittleEndian: 4}.get(UID(transfer_syntax))
+    if place is None or len(element) < 12 or element[:4] != b"\xe0\x7f\x10\x00":
+        return 0
+    return int.from_bytes(element[place : place + 4], "little")

@@ -39,6 +39,15 @@ def test_short_instances_are_counted_by_their_frames(tmp_path):
     assert 3 < four / one < 5
 
 
+def test_what_is_long_and_no_pixels_is_counted(tmp_path):
+    path = write_native(tmp_path / "padded.dcm", 100)
+    before, length = memory_for(path), 64 * MIB
+    with path.open("ab") as file:
+        file.write(b"\xfc\xff\xfc\xffOB\0\0" + length.to_bytes(4, "little"))
+    os.truncate(path, path.stat().st_size + length)
+    assert memory_for(path) - before >= 4 * length
+
+
 @pytest.mark.parametrize("content", [b"", b"no DICOM at all" * 40])
 def test_what_is_no_image_is_counted_by_its_bytes(tmp_path, content):
     path = tmp_path / "file"
