@@ -95,7 +95,7 @@ evaluate: $(VENV)/.ready
 model: $(VENV)/.ready
 	$(VENV)/bin/python -m coverslip.training.train --data ../shared/data --out runs/model
 	cp runs/model/weights.npz models/weights.npz
-	$(VENV)/bin/python -m coverslip export --weights models/weights.npz --out models --version 1 --force
+	$(VENV)/bin/python -m coverslip export --weights models/weights.npz --out models --version 2 --force
 	$(MAKE) --no-print-directory card
 
 # Measures the released model again, and writes its card.

@@ -249,7 +249,7 @@ def test_health_reflection_and_figures(gateway, stego):
     with urllib.request.urlopen(f"http://{gateway.address('metrics')}/metrics") as answer:
         text = answer.read().decode()
     assert 'coverslip_calls_total{method="Embed",status="OK"}' in text
-    assert "coverslip_ready 1.0" in text and "coverslip_model_version 1.0" in text
+    assert "coverslip_ready 1.0" in text and "coverslip_model_version 2.0" in text
     assert "coverslip_bytes_total" in text and 'coverslip_engine_seconds_bucket{le="0.005",signature="embed"}' in text
 
 

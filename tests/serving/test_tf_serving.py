@@ -88,7 +88,7 @@ def test_the_answers_are_those_of_the_model_in_process(model_server):
             ours, theirs = getattr(engine, kind)(*given), getattr(local, kind)(*given)
             for name, value in vars(theirs).items():
                 assert np.array_equal(getattr(ours, name), value), (kind, name)
-    assert engine.version == 1
+    assert engine.version == 2
     engine.close()
 
 

@@ -112,7 +112,7 @@ def test_a_wrong_name_strategy_or_path_says_what_was_expected(tmp_path: Path) ->
 
 
 def test_heads_come_first_and_end_where_the_training_does() -> None:
-    assert phases(load_experiment()) == [Phase(False, 3700)]
+    assert phases(load_experiment()) == [Phase(False, 9500)]
     assert phases(load_experiment("paper_resnet101", ["trainer.train_steps=30"])) == [Phase(True, 30)]
 
 
