@@ -326,8 +326,8 @@ def _native_parts(frames: Frames, source: NativeFrames, layout: pixels.Layout) -
     yield source.rest()
 
 
-def _encode_frames(instance: Instance, frames: Frames) -> Iterator[bytes]:
-    """Encode frame after frame in the instance's own transfer syntax."""
+def _encode_frames(instance: Instance, frames: Frames) -> Iterator[tuple[NDArray[np.int32], bytes]]:
+    """Encode frame after frame in the instance's own transfer syntax: what was encoded, and as what."""
     layout, syntax = instance.layout, instance.transfer_syntax
     encoder = get_encoder(UID(syntax))
     rle = syntax == RLELossless
@@ -346,7 +346,7 @@ def _encode_frames(instance: Instance, frames: Frames) -> Iterator[bytes]:
     for plane in frames:
         words = pixels.words_of(plane, layout, None if before is None else next(before))
         source = words if rle or not layout.signed else words.view(f"i{words.itemsize}")
-        yield bytes(encoder.encode(source, **options))
+        yield plane, bytes(encoder.encode(source, **options))
 
 
 def _rle_words(instance: Instance) -> Iterator[pixels.Words]:
@@ -406,11 +406,11 @@ def _as_explicit(instance: Instance, frames: Frames, out: Dataset) -> None:
     _put_native(out, Parts(parts, length + length % 2), "OW")
 
 
-def _checked(encoded: Iterator[bytes], instance: Instance, frames: Frames) -> Iterator[bytes]:
+def _checked(encoded: Iterator[tuple[NDArray[np.int32], bytes]], instance: Instance) -> Iterator[bytes]:
     """Encoded frames, each decoded again before it is given on."""
     layout = replace(instance.layout, frames=1)
     header = pixels.pixel_header(instance.dataset, instance.transfer_syntax)
-    for frame, wanted in zip(encoded, frames, strict=True):
+    for wanted, frame in encoded:
         single = pixels.single_frame(header, encapsulate([frame]))
         if not np.array_equal(next(pixels.iter_planes(single, layout, instance.transfer_syntax)), wanted):
             raise DoesNotComeBackError("the encoder does not give a frame back")
@@ -430,7 +430,7 @@ def _put_planes(instance: Instance, frames: Frames, out: Dataset, spool: Spool) 
     why = "nothing installed encodes it"
     if syntax in _ENCODERS and get_encoder(UID(syntax)).is_available:
         try:
-            _put_encapsulated(out, _checked(_encode_frames(instance, frames), instance, frames), len(frames), spool)
+            _put_encapsulated(out, _checked(_encode_frames(instance, frames), instance), len(frames), spool)
         except (RuntimeError, ValueError, DoesNotComeBackError, TruncatedFileError):
             why = "its encoder does not give these pixels back"
         else:
