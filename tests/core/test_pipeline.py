@@ -26,6 +26,7 @@ from coverslip.errors import (
 )
 from coverslip.invented import write_invented_patient
 from coverslip.keys import Identity
+from coverslip.pipeline import embedding
 from coverslip.scheme.profiles import DEFAULT, FAINT, PAPER, ROBUST
 from coverslip.scheme.reference import ReferenceEngine
 from coverslip.seal import seal, unseal
@@ -115,8 +116,8 @@ def test_reading_with_the_engines_mask_finds_the_same(stego):
 
 def test_for_one_sealed_frame_the_bytes_are_the_same(cover, tmp_path, monkeypatch):
     # Only the seal is random: with its frame held still, two runs write the same file.
-    frame = pipeline.seal(b"invented" * 20, IDENTITY.recipient.public)
-    monkeypatch.setattr(pipeline, "seal", lambda *_: frame)
+    frame = embedding.seal(b"invented" * 20, IDENTITY.recipient.public)
+    monkeypatch.setattr(embedding, "seal", lambda *_: frame)
     for name in ("one", "other"):
         embed(cover).write(tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
