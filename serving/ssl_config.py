@@ -28,10 +28,11 @@ def parsed(path: Path, message: _Parsed) -> _Parsed:
         It is not of that form.
     """
     try:
-        return text_format.Parse(path.read_text(), message)
+        text_format.Parse(path.read_text(), message)
     except text_format.ParseError:
         # What protobuf says may quote a line, and the line may be a key's.
         raise ValueError(f"not a {message.DESCRIPTOR.name} in protobuf's text format") from None
+    return message
 
 
 def read_ssl_config(path: Path) -> grpc.ServerCredentials:
