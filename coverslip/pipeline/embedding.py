@@ -33,6 +33,7 @@ from coverslip.outcome import FrameReport, SpooledReports, Tally, changed_outsid
 from coverslip.pipeline.planes import Planes, engine_planes, settle_step
 from coverslip.pipeline.reading import check_value, read_paper, read_plane, read_votes, uid_key
 from coverslip.scheme import address
+from coverslip.scheme.carriers import is_noisy
 from coverslip.scheme.dct import COEFFICIENTS, SIDE
 from coverslip.scheme.dither import dither_key, dither_plane
 from coverslip.scheme.paper import PaperEmbedded, embed_paper, extract_paper
@@ -41,6 +42,7 @@ from coverslip.scheme.profiles import Profile, Scheme
 from coverslip.seal import seal
 
 _LARGEST_SLOT = 8190
+_NOISY = "what is outside the outline is as uneven as tissue, so that nothing tells the two apart"
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,8 @@ class _Embedder:
             raise DoesNotComeBackError(
                 f"the engine changed {outside} pixels outside the carriers; none was expected: do not use this model"
             )
+        if is_noisy(cover, carriers):
+            return FrameReport(mask, carriers, None, _NOISY)
         covered = _covered(carriers, slots)
         if (mean := carriers.sum() / self._slots_needed) < self._profile.least_votes:
             wanted = f"{self._profile.least_votes:g} are needed for what profile '{self._profile.name}' shall survive"
@@ -305,6 +309,10 @@ def _refuse(reports: Sequence[FrameReport], slots_needed: int) -> CoverslipError
         return NoCarriersError(
             "no block of background may carry: expected air around the body that is dark and not padding; "
             "look at it with 'coverslip inspect', and try --use-padding if the background is padding"
+        )
+    if best.reason == _NOISY:
+        return NoCarriersError(
+            f"no block of background may carry: {_NOISY}; expected air that is dark and even beside the body: leave this image out"
         )
     return NoCarriersError(
         f"the background has room for {int(best.carriers.sum())} blocks where the record needs about {3 * slots_needed} "

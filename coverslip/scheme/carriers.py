@@ -21,6 +21,11 @@ level even when a third of what is left outside the mask is body; no air is lost
 NEAR = 24
 """Pixels past the margin within which a block is the second choice: what a network misses lies next to what it finds."""
 
+NOISE_RANK = 0.9
+NOISE_SHARE = 0.12
+"""Above this share of the way from the darkest pixel to the 98th percentile, the NOISE_RANK quantile of what carriers span is no air's.
+Measured on 474 labelled slices: MR up to 0.08, CT up to 0.16 (one above 0.12); breast MR whose fat is suppressed 0.16 to 0.35."""
+
 
 def dilate(mask: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
     """Grow a mask [H, W] by ``margin`` pixels in every direction (square structuring element)."""
@@ -94,3 +99,19 @@ def allowed_blocks(
     clear = clear_blocks(pixels, mask, legal, padding, margin)
     blocks = to_blocks(pixels)
     return np.asarray(clear & (blocks.max(axis=-1) <= gate_threshold(blocks, clear)))
+
+
+def is_noisy(pixels: NDArray[np.int32], carriers: NDArray[np.bool_]) -> bool:
+    """Whether the blocks that carry are as uneven as tissue: then nothing tells air from dark tissue, and neither judge can be believed.
+
+    Parameters
+    ----------
+    pixels : int32 [H, W]
+        The cover.
+    carriers : bool [H // 4, W // 4]
+        At least one of them.
+    """
+    blocks = to_blocks(pixels)[carriers].astype(np.int64)
+    darkest = int(pixels.min())
+    bright = quantile(pixels.ravel().astype(np.int64), 0.98) - darkest
+    return quantile(blocks.max(axis=-1) - blocks.min(axis=-1), NOISE_RANK) > max(NOISE_SHARE * bright, GATE_FLOOR)

@@ -50,3 +50,19 @@ def test_flat_air_is_allowed():
     mask = np.zeros((32, 32), dtype=np.uint8)
     mask[8:24, 8:24] = 1
     assert carriers.allowed_blocks(mask.astype(np.int32) * 300, mask, (0, 4095), -1, 0).sum() == 48
+
+
+def test_a_background_as_uneven_as_tissue_is_noisy():
+    rng = np.random.default_rng(7)
+    pixels, mask = scene(rng)
+    everywhere = mask[::4, ::4] == 0
+    assert not carriers.is_noisy(pixels, everywhere)
+    uneven = np.where(mask > 0, pixels, rng.integers(0, 300, pixels.shape)).astype(np.int32)
+    assert carriers.is_noisy(uneven, everywhere)
+
+
+def test_an_even_background_is_not_noisy_however_dim_the_body():
+    pixels, mask = scene(np.random.default_rng(8), body_level=0)
+    pixels[:] = 5
+    pixels[mask > 0] = 7
+    assert not carriers.is_noisy(pixels, mask[::4, ::4] == 0)

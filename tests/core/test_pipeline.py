@@ -108,6 +108,18 @@ def test_only_carriers_differ_and_the_report_says_what_it_cost(cover):
     assert report.psnr.sixteen_bit > 95
 
 
+def test_air_as_uneven_as_tissue_is_refused(cover, tmp_path):
+    # Dark tissue that a network missed would pass the gate there: breasts whose fat is suppressed did.
+    dataset = dcmread(cover)
+    pixels = dataset.pixel_array.astype(np.int32)
+    mask = outline(pixels)
+    noise = np.random.default_rng(1).integers(0, 900, pixels.shape)
+    dataset.set_pixel_data(np.where(mask > 0, pixels, pixels.min() + noise).astype(np.int16), "MONOCHROME2", dataset.BitsStored)
+    dataset.save_as(tmp_path / "noisy.dcm")
+    with pytest.raises(NoCarriersError, match="as uneven as tissue"):
+        embed(tmp_path / "noisy.dcm", engine=ReferenceEngine(lambda _: mask))
+
+
 def test_reading_with_the_engines_mask_finds_the_same(stego):
     instance = read_instance(stego)
     with_mask = pipeline.extract(instance, IDENTITY, ENGINE)
