@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from coverslip.edge.engine import LiteRtEngine
 from disturb import HARSHER, LISTED, crops
-from evaluate import DATA, prepared, slices
+from evaluate import DATA, prepared, spread
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 from rich.progress import track
@@ -122,8 +122,7 @@ def main() -> int:
     if not DATA.exists():
         print(f"no slices: {DATA.name} is not there beside the project")
         return 0
-    rows = [row for row in slices(1) if row["split"] == options.split]
-    rows = rows[:: max(len(rows) // options.limit, 1)] if options.limit else rows
+    rows = spread(options.split, options.limit)
     names = [*LISTED] if options.listed else [*LISTED, *HARSHER]
     names = [name for name in names if options.only in name and options.without not in name]
     engine, identity = LiteRtEngine(), Identity.generate()

@@ -65,6 +65,12 @@ def slices(every: int) -> list[dict[str, str]]:
         return list(csv.DictReader(file))[::every]
 
 
+def spread(split: str, limit: int) -> list[dict[str, str]]:
+    """About ``limit`` rows of one split of slices.csv, spread over it; all of them where it is 0."""
+    rows = [row for row in slices(1) if row["split"] == split]
+    return rows[:: max(len(rows) // limit, 1)] if limit else rows
+
+
 def prepared(row: dict[str, str], seed: int, folder: Path) -> Path:
     """The slice with an invented patient in its header, as a file."""
     dataset = dcmread(DATA / row["file"])

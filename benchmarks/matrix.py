@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from coverslip.edge.engine import RUNTIMES, LiteRtEngine
-from evaluate import DATA, prepared, slices
+from evaluate import DATA, prepared, spread
 from rich.progress import track
 
 from coverslip import pipeline
@@ -112,8 +112,7 @@ def main() -> int:
     if not DATA.exists():
         print(f"no slices: {DATA.name} is not there beside the project")
         return 0
-    rows = [row for row in slices(1) if row["split"] == options.split]
-    rows = rows[:: max(len(rows) // options.limit, 1)] if options.limit else rows
+    rows = spread(options.split, options.limit)
     matrix = Matrix(engines(), PROFILES[options.profile])
     with tempfile.TemporaryDirectory() as folder:
         for seed, row in enumerate(track(rows, description=options.profile, disable=not sys.stderr.isatty())):

@@ -16,6 +16,7 @@ from coverslip.edge.engine import RUNTIMES, LiteRtEngine
 from coverslip.training.records import Slice, read_slices
 
 from coverslip.errors import EngineError
+from coverslip.metrics import iou
 from coverslip.models import ModelKind, find_model
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -40,8 +41,7 @@ def overlap(engine: LiteRtEngine, items: list[Slice]) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for item in items:
         mask = engine.segment(item.pixels[np.newaxis].astype(np.int32)).mask[0]
-        share = np.count_nonzero(mask & item.label) / np.count_nonzero(mask | item.label)
-        found.setdefault(item.modality, []).append(share)
+        found.setdefault(item.modality, []).append(iou(mask, item.label))
     return {modality: float(np.mean(shares)) for modality, shares in found.items()}
 
 
