@@ -18,6 +18,8 @@ from coverslip.keys import Identity
 
 pytest.importorskip("grpc")
 
+from coverslip.serving.errors import RemoteError
+
 
 class Server:
     """A coverslip process and the lines of its log."""
@@ -116,3 +118,20 @@ def gateway():
 def before_model_server(model_server):
     with running("serve", "--listen", "127.0.0.1:0", "--tf-serving", model_server.address()) as server:
         yield server
+
+
+def callers(client, cover, identity):
+    """Two started threads that embed four times each, and the list that gets every answer: an instance, or the error."""
+    answers = []
+
+    def calls():
+        for _ in range(4):
+            try:
+                answers.append(client.embed(cover, identity.recipient).instance)
+            except RemoteError as error:
+                answers.append(error)
+
+    threads = [threading.Thread(target=calls) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    return threads, answers

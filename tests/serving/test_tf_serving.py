@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 import time
 from concurrent import futures
 from dataclasses import replace
@@ -20,7 +19,7 @@ from pydicom import dcmread
 from coverslip import record as records
 from coverslip.errors import EngineError
 from coverslip.keys import Identity
-from tests.serving.conftest import running
+from tests.serving.conftest import callers, running
 
 
 @pytest.fixture(scope="module")
@@ -211,18 +210,7 @@ def dies_and_comes_back(first, cover, identity):
     words = ("--listen", "127.0.0.1:0", "--tf-serving", address, "--tf-serving-seconds", "40")
     with running("serve", *words) as server, Client(server.address(), timeout=120) as client:
         assert client.embed(cover, identity.recipient).instance
-        answers = []
-
-        def ask():
-            for _ in range(4):
-                try:
-                    answers.append(client.embed(cover, identity.recipient).instance)
-                except RemoteError as error:
-                    answers.append(error)
-
-        threads = [threading.Thread(target=ask) for _ in range(2)]
-        for thread in threads:
-            thread.start()
+        threads, answers = callers(client, cover, identity)
         time.sleep(0.3)
         first.kill()
         with running("model-server", "--listen", address, ready=False):

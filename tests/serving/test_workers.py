@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from coverslip.serving.errors import CancelledError, EngineUnavailableError, Rem
 from coverslip.serving.workers import Here, Processes, UnplannedError
 
 from coverslip.errors import ModelMissingError, NotAnImageError, RecordTooLargeError
-from tests.serving.conftest import running
+from tests.serving.conftest import callers, running
 
 
 class Broken:
@@ -136,18 +135,7 @@ def test_a_gateway_lives_on_when_a_worker_is_killed_and_takes_all_with_it_when_i
     with running("serve", "--listen", "127.0.0.1:0", "--processes", "2") as server, Client(server.address()) as client:
         first = workers_of(server)
         assert len(first) == 2
-        answers = []
-
-        def calls():
-            for _ in range(4):
-                try:
-                    answers.append(client.embed(cover, identity.recipient).instance)
-                except RemoteError as error:
-                    answers.append(error)
-
-        threads = [threading.Thread(target=calls) for _ in range(2)]
-        for thread in threads:
-            thread.start()
+        threads, answers = callers(client, cover, identity)
         time.sleep(0.2)
         first[0].kill()
         for thread in threads:
