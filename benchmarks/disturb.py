@@ -99,13 +99,18 @@ def jpeg(plane: Plane, legal: tuple[int, int], _random: np.random.Generator) -> 
     return _whole(lo + np.asarray(Image.open(stream)) / scale, legal)
 
 
+def edges(share: float, shape: tuple[int, int], random: np.random.Generator) -> tuple[slice, slice]:
+    """What is left of rows and columns when every edge loses a random number of them, from 1 to this share of the side."""
+    top, bottom = random.integers(1, max(int(share * shape[0]), 1) + 1, 2)
+    left, right = random.integers(1, max(int(share * shape[1]), 1) + 1, 2)
+    return slice(int(top), int(shape[0] - bottom)), slice(int(left), int(shape[1] - right))
+
+
 def cropping(share: float) -> Disturbance:
-    """Every edge cut by a random number of rows or columns, from 1 to this share of the side; the grid of blocks moves with it."""
+    """Rows and columns cut away as `edges` says; the grid of blocks moves with them."""
 
     def crop(plane: Plane, _legal: tuple[int, int], random: np.random.Generator) -> Plane:
-        top, bottom = random.integers(1, max(int(share * plane.shape[0]), 1) + 1, 2)
-        left, right = random.integers(1, max(int(share * plane.shape[1]), 1) + 1, 2)
-        return np.ascontiguousarray(plane[top : plane.shape[0] - bottom, left : plane.shape[1] - right])
+        return np.ascontiguousarray(plane[edges(share, plane.shape, random)])
 
     return crop
 
@@ -115,6 +120,9 @@ def untouched(plane: Plane, _legal: tuple[int, int], _random: np.random.Generato
     return plane
 
 
+CROPS = {"cropped by up to 3 %": 0.03, "cropped by up to 6 %": 0.06, "cropped by up to 12 %": 0.12, "cropped by up to 25 %": 0.25}
+"""What is cut off each edge at most, as a share of the side."""
+
 LISTED: dict[str, Disturbance] = {
     "nothing": untouched,
     "Gaussian noise": gaussian,
@@ -123,18 +131,12 @@ LISTED: dict[str, Disturbance] = {
     "JPEG 2000, 20:1": jpeg2000,
     "JPEG-LS, NEAR 8": jpeg_ls_near,
     "JPEG, quality 75": jpeg,
-    "cropped by up to 3 %": cropping(0.03),
+    **{name: cropping(share) for name, share in CROPS.items() if share < 0.1},
 }
 """What `robust` is for."""
 
 HARSHER: dict[str, Disturbance] = {
     "salt and pepper, 1 %": harsh_salt_and_pepper,
-    "cropped by up to 6 %": cropping(0.06),
-    "cropped by up to 12 %": cropping(0.12),
+    **{name: cropping(share) for name, share in CROPS.items() if share > 0.1},
 }
 """What is told beside it."""
-
-
-def crops(name: str) -> bool:
-    """Whether a reader has to search for the place."""
-    return name.startswith("cropped")

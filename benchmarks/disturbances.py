@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from coverslip.edge.engine import LiteRtEngine
-from disturb import HARSHER, LISTED, crops
+from disturb import CROPS, HARSHER, LISTED, edges
 from evaluate import DATA, prepared, spread
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
@@ -29,10 +29,17 @@ from coverslip.dicom.instance import read_instance
 from coverslip.engine import Engine
 from coverslip.errors import CoverslipError
 from coverslip.keys import Identity
+from coverslip.scheme.address import slot_count, slot_plane
+from coverslip.scheme.dct import SIDE
 from coverslip.scheme.profiles import PROFILES, Profile
 
 WANTED = 0.99
 """Share of slices that `robust` must give back under everything in `disturb.LISTED`."""
+
+REACHED = (0.95, 0.9, 0.85, 0.8, 0.0)
+"""Least shares of the groups of modules that a crop leaves a carrier; crops are told by these too, whatever was cut off."""
+
+DISTURBANCES = {**LISTED, **HARSHER}
 
 Results = dict[str, list[dict[str, object]]]
 
@@ -76,12 +83,28 @@ def one(
     lo, hi = plane.min(), plane.max()
     error = float(np.mean((stego - plane).astype(np.float64) ** 2))
     outcome["psnr own range"] = 10 * np.log10(float(hi - lo) ** 2 / error)
-    random = np.random.default_rng(seed)
-    for name in names:
-        disturbed = {**LISTED, **HARSHER}[name](stego, cover.legal, random)
-        with_pixels(folder / "stego.dcm", disturbed, folder / "disturbed.dcm")
-        outcome[name] = comes_back(folder / "disturbed.dcm", expected, identity, crops(name))
+    for number, (name, disturb) in enumerate(DISTURBANCES.items()):
+        if name in names:
+            with_pixels(folder / "stego.dcm", disturb(stego, cover.legal, chance(seed, number)), folder / "disturbed.dcm")
+            outcome[name] = comes_back(folder / "disturbed.dcm", expected, identity, name in CROPS)
+        if name in names and name in CROPS:
+            outcome[f"{name}, reached"] = reached(done, profile, edges(CROPS[name], stego.shape, chance(seed, number)))
     return outcome
+
+
+def chance(seed: int, number: int) -> np.random.Generator:
+    """The source of chance of one disturbance of one slice: the same whatever else is asked for."""
+    return np.random.default_rng([seed, number])
+
+
+def reached(done: pipeline.Embedding, profile: Profile, left: tuple[slice, slice]) -> float:
+    """Share of the groups of modules that still have a carrier where only these rows and columns of the first frame are left."""
+    frame = done.frames[0]
+    assert frame.votes is not None
+    count = slot_count(len(done.symbol), len(profile.coefficients))
+    slots = slot_plane(*frame.carriers.shape, count, frame.votes.variant)
+    whole = tuple(slice(-(-kept.start // SIDE), kept.stop // SIDE) for kept in left)
+    return float(np.unique(slots[whole][frame.carriers[whole]]).size / count)
 
 
 def table(profile: str, outcomes: list[dict[str, object]], names: list[str]) -> bool:
@@ -99,6 +122,7 @@ def table(profile: str, outcomes: list[dict[str, object]], names: list[str]) -> 
         good &= name not in LISTED or float(np.mean([bool(o[name]) for o in done])) >= WANTED
         if lost := [str(o["file"]) for o in done if not o[name]]:
             print(f"    lost: {', '.join(lost[:8])}{' ...' if len(lost) > 8 else ''}")
+    told_by_reach(done, [name for name in names if name in CROPS])
     refused = defaultdict(list)
     for outcome in outcomes:
         if "refused" in outcome:
@@ -106,6 +130,14 @@ def table(profile: str, outcomes: list[dict[str, object]], names: list[str]) -> 
     for code, files in refused.items():
         print(f"  refused, {code}: {', '.join(files)}")
     return good
+
+
+def told_by_reach(done: list[dict[str, object]], crops: list[str]) -> None:
+    """Print what decides whether a cropped slice reads: how many groups of modules still have a carrier."""
+    pairs = [(float(str(o[f"{name}, reached"])), bool(o[name])) for o in done for name in crops]
+    for highest, lowest in zip((1.01, *REACHED), REACHED, strict=False):
+        if read := [good for share, good in pairs if lowest <= share < highest]:
+            print(f"  cropped, {lowest:.0%} to {min(highest, 1):.0%} of the groups left: {sum(read)} of {len(read)} read back")
 
 
 def main() -> int:
@@ -123,7 +155,7 @@ def main() -> int:
         print(f"no slices: {DATA.name} is not there beside the project")
         return 0
     rows = spread(options.split, options.limit)
-    names = [*LISTED] if options.listed else [*LISTED, *HARSHER]
+    names = list(LISTED if options.listed else DISTURBANCES)
     names = [name for name in names if options.only in name and options.without not in name]
     engine, identity = LiteRtEngine(), Identity.generate()
     results: Results = {}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from coverslip.training.classical import outline
-from disturb import LISTED, Disturbance, crops
+from disturb import CROPS, LISTED, Disturbance
 from numpy.typing import NDArray
 from pydicom.data import get_testdata_file
 from rich.progress import track
@@ -26,7 +26,7 @@ from coverslip.dicom.instance import read_instance
 from coverslip.errors import DamagedMessageError
 from coverslip.pipeline import read_votes
 from coverslip.scheme import address
-from coverslip.scheme.carriers import allowed_blocks, near_blocks
+from coverslip.scheme.carriers import allowed_blocks, near_blocks, touched_blocks
 from coverslip.scheme.dct import SIDE
 from coverslip.scheme.dither import dither_key, dither_plane
 from coverslip.scheme.phases import phase_plane
@@ -46,7 +46,7 @@ SETS: dict[str, tuple[int, ...]] = {"all 16": ALL_SIXTEEN, "lowest 6": LOW_SIX, 
 STEPS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 362.0, 512.0)
 VOTES = (1, 3, 8)
 ALPHAS = (0.05, 0.1, 0.15, 0.2)
-SHOWN = {name: way for name, way in LISTED.items() if not crops(name)}
+SHOWN = {name: way for name, way in LISTED.items() if name not in CROPS}
 LEAST_ERROR = 1e-4
 """What is drawn for no error at all."""
 
@@ -130,7 +130,7 @@ def embedded(cover: Cover, profile: Profile, symbol: NDArray[np.bool_]) -> tuple
     plane = phase_plane(symbol, dither_plane(KEY, rows, cols), profile.coefficients, profile.alpha, variant)
     carries = np.zeros(16, np.float32)
     carries[list(profile.coefficients)] = 1
-    near = near_blocks(cover.mask, profile.margin)
+    near = near_blocks(touched_blocks(cover.mask, profile.margin))
     stego, carriers = embed_plane(
         cover.pixels, allowed, near, plane.phases, plane.slots, carries, profile.step, profile.votes, cover.legal
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,17 @@ from coverslip.scheme.dct import SIDE
 
 Arrays = Mapping[str, NDArray[Any]]
 
+Run = Callable[[dict[str, NDArray[Any]]], Arrays]
+"""Takes inputs of one image [1, ...] by name, gives its outputs [1, ...] by name."""
 
-def one_by_one(run: Callable[[dict[str, NDArray[Any]]], Arrays], inputs: Arrays) -> dict[str, NDArray[Any]]:
-    """Run a batch image by image: memory stays that of one image, and the bytes cannot depend on the batch.
+
+def one_by_one(lanes: Sequence[Run], inputs: Arrays) -> dict[str, NDArray[Any]]:
+    """Run a batch image by image: memory stays that of one image a lane, and the bytes cannot depend on the batch.
 
     Parameters
     ----------
-    run : callable
-        Takes inputs of one image [1, ...] by name, gives its outputs [1, ...] by name.
+    lanes : sequence of Run
+        What runs an image, as many as may run at the same time; an image goes to the one that is free.
     inputs : mapping
         Arrays of the same first dimension B by name; ``pixels`` is int32 [B, H, W] among them.
 
@@ -41,7 +46,25 @@ def one_by_one(run: Callable[[dict[str, NDArray[Any]]], Arrays], inputs: Arrays)
         )
     if odd := [name for name, values in inputs.items() if len(values) != len(pixels)]:
         raise EngineError(f"{', '.join(odd)} must have one entry for each of the {len(pixels)} images")
-    images = [run({name: values[index : index + 1] for name, values in inputs.items()}) for index in range(len(pixels))]
+    images = _in_lanes(lanes, [{name: values[index : index + 1] for name, values in inputs.items()} for index in range(len(pixels))])
     if len(images) == 1:
         return dict(images[0])
     return {name: np.concatenate([image[name] for image in images]) for name in images[0]}
+
+
+def _in_lanes(lanes: Sequence[Run], images: Sequence[dict[str, NDArray[Any]]]) -> list[Arrays]:
+    if min(len(lanes), len(images)) == 1:
+        return [lanes[0](image) for image in images]
+    free: SimpleQueue[Run] = SimpleQueue()
+    for lane in lanes:
+        free.put(lane)
+
+    def run(image: dict[str, NDArray[Any]]) -> Arrays:
+        lane = free.get()
+        try:
+            return lane(image)
+        finally:
+            free.put(lane)
+
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        return list(pool.map(run, images))

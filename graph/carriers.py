@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import tensorflow as tf
 
-from coverslip.scheme.carriers import GATE_FLOOR, GATE_RANK, GATE_SPAN
+from coverslip.scheme.carriers import GATE_FLOOR, GATE_RANK, GATE_SPAN, NEAR
 from coverslip.scheme.dct import SIDE
 from coverslip.scheme.quantise import COST_CAP, NEAR_PENALTY
 
@@ -22,8 +22,8 @@ _LAST = (1 << 31) - 1
 """Above every sorting key."""
 
 
-def near_mask(mask: tf.Tensor, margin: tf.Tensor) -> tf.Tensor:
-    """Blocks that the mask, grown by a margin, touches.
+def touched_blocks(mask: tf.Tensor, margin: tf.Tensor) -> tf.Tensor:
+    """Blocks that the mask, grown by a margin, touches: `coverslip.scheme.carriers.touched_blocks`.
 
     Parameters
     ----------
@@ -34,7 +34,8 @@ def near_mask(mask: tf.Tensor, margin: tf.Tensor) -> tf.Tensor:
 
     Returns
     -------
-    bool [B, H // 4, W // 4]
+    float32 [B, H // 4, W // 4]
+        0 or 1.
 
     Notes
     -----
@@ -42,35 +43,45 @@ def near_mask(mask: tf.Tensor, margin: tf.Tensor) -> tf.Tensor:
     The counts are whole numbers below 2^24, so float32 is exact.
     """
     shape = tf.shape(mask)
-    rows = _bands(shape[1], margin)
-    cols = _bands(shape[2], margin)
-    inside = tf.matmul(tf.cast(mask, tf.float32), cols, transpose_b=True)
-    return tf.matmul(rows, inside) > 0.5
+    middle = (SIDE - 1) / 2
+    reach = tf.cast(margin, tf.float32)[:, tf.newaxis, tf.newaxis] + middle
+    rows = _bands(shape[1] // SIDE, shape[1], SIDE, middle, reach)
+    cols = _bands(shape[2] // SIDE, shape[2], SIDE, middle, reach)
+    return _counted(tf.cast(mask, tf.float32), rows, cols)
 
 
-def _bands(size: tf.Tensor, margin: tf.Tensor) -> tf.Tensor:
-    """1 where pixel ``x`` is within a margin of block ``k``: float32 [B, size // 4, size]."""
-    pixel = tf.cast(tf.range(size), tf.float32)[tf.newaxis, tf.newaxis, :]
-    centre = (tf.cast(tf.range(size // SIDE), tf.float32) * SIDE + (SIDE - 1) / 2)[tf.newaxis, :, tf.newaxis]
-    reach = tf.cast(margin, tf.float32)[:, tf.newaxis, tf.newaxis] + (SIDE + 1) / 2
-    return tf.clip_by_value(reach - tf.abs(pixel - centre), 0.0, 1.0)
+def near_blocks(touched: tf.Tensor) -> tf.Tensor:
+    """Blocks that are at most `NEAR` blocks from one of those that the mask touches; float32 [B, Hb, Wb], 0 or 1, both."""
+    shape = tf.shape(touched)
+    rows, cols = (_bands(shape[axis], shape[axis], 1, 0.0, float(NEAR)) for axis in (1, 2))
+    return _counted(touched, rows, cols)
 
 
-def allowed_blocks(blocks: tf.Tensor, mask: tf.Tensor, legal: tf.Tensor, padding: tf.Tensor, margin: tf.Tensor) -> tf.Tensor:
+def _bands(count: tf.Tensor, size: tf.Tensor, stride: int, first: float, reach: tf.Tensor | float) -> tf.Tensor:
+    """1 where place ``x`` of ``size`` is within a reach of ``stride k + first``: float32 [B or 1, count, size]."""
+    place = tf.cast(tf.range(size), tf.float32)[tf.newaxis, tf.newaxis, :]
+    centre = (tf.cast(tf.range(count), tf.float32) * stride + first)[tf.newaxis, :, tf.newaxis]
+    return tf.clip_by_value(reach + 1.0 - tf.abs(place - centre), 0.0, 1.0)
+
+
+def _counted(plane: tf.Tensor, rows: tf.Tensor, cols: tf.Tensor) -> tf.Tensor:
+    """1 where the product ``rows @ plane @ cols'`` counts anything, else 0."""
+    return tf.minimum(tf.matmul(rows, tf.matmul(plane, cols, transpose_b=True)), 1.0)
+
+
+def allowed_blocks(blocks: tf.Tensor, touched: tf.Tensor, legal: tf.Tensor, padding: tf.Tensor) -> tf.Tensor:
     """Blocks that may carry: outside the grown mask, without padding, inside the legal range, and past the gate.
 
     Parameters
     ----------
     blocks : float32 [B, Hb, Wb, 16]
         Pixels.
-    mask : uint8 [B, H, W]
-        1 = body.
+    touched : float32 [B, Hb, Wb]
+        From `touched_blocks`.
     legal : float32 [B, 2]
         Lowest and highest legal pixel, inclusive.
     padding : float32 [B]
         Pixel padding value.
-    margin : int32 [B]
-        Pixels kept clear around the mask.
 
     Returns
     -------
@@ -78,9 +89,9 @@ def allowed_blocks(blocks: tf.Tensor, mask: tf.Tensor, legal: tf.Tensor, padding
     """
     highest = tf.reduce_max(blocks, axis=3)
     lowest = tf.reduce_min(blocks, axis=3)
-    to_padding = tf.reduce_min(tf.abs(blocks - padding[:, tf.newaxis, tf.newaxis, tf.newaxis]), axis=3)
+    padded = tf.reduce_any(tf.equal(blocks, padding[:, tf.newaxis, tf.newaxis, tf.newaxis]), axis=3)
     legal_block = (lowest >= legal[:, 0:1, tf.newaxis]) & (highest <= legal[:, 1:2, tf.newaxis])
-    clear = legal_block & (to_padding > 0) & ~near_mask(mask, margin)
+    clear = legal_block & ~padded & (touched < 0.5)
     threshold = _gate(highest, highest - lowest, clear)
     return clear & (highest <= threshold)
 
@@ -123,8 +134,8 @@ def _low_quantiles(values: tf.Tensor, among: tf.Tensor) -> tf.Tensor:
 
 
 def rank(cost: tf.Tensor, near: tf.Tensor) -> tf.Tensor:
-    """Cost by which blocks are chosen: `coverslip.scheme.quantise.rank`; float32 [B, Hb, Wb], from cost float32 and near bool."""
-    return tf.minimum(cost, float(NEAR_PENALTY - 1)) + tf.cast(near, tf.float32) * float(NEAR_PENALTY)
+    """Cost by which blocks are chosen: `coverslip.scheme.quantise.rank`; float32 [B, Hb, Wb], from cost and near, both float32."""
+    return tf.minimum(cost, float(NEAR_PENALTY - 1)) + near * float(NEAR_PENALTY)
 
 
 def choose(cost: tf.Tensor, usable: tf.Tensor, slots: tf.Tensor, votes: tf.Tensor) -> tf.Tensor:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -268,16 +266,3 @@ def _check_one(engine: Engine, request: EmbedRequest) -> None:
         raise ExportError(f"{engine.name}: phases of {size} differ from the reference")
     if not np.array_equal(engine.segment(request.pixels).mask, embedded.mask):
         raise ExportError(f"{engine.name}: segment and embed outline different bodies")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """``coverslip export`` as a program of its own."""
-    from coverslip.cli import export as command
-
-    parser = argparse.ArgumentParser(prog="coverslip-export", description="Write the released model from trained weights.")
-    command.add_arguments(parser)
-    return command.run(parser.parse_args(arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,10 +6,8 @@ from typing import Protocol
 
 import tensorflow as tf
 from coverslip.graph import blocks as block
-from coverslip.graph.carriers import allowed_blocks, choose, near_mask, rank
+from coverslip.graph.carriers import allowed_blocks, choose, near_blocks, rank, touched_blocks
 from coverslip.graph.quantiser import measure, move, to_bytes
-
-from coverslip.scheme.carriers import NEAR
 
 
 class Outliner(Protocol):
@@ -109,10 +107,10 @@ def embed_planes(
     """
     bounds = tf.cast(legal, tf.float32)
     cut = block.to_blocks(tf.cast(pixels, tf.float32))
-    allowed = allowed_blocks(cut, mask, bounds, tf.cast(padding, tf.float32), margin)
+    touched = touched_blocks(mask, margin)
+    allowed = allowed_blocks(cut, touched, bounds, tf.cast(padding, tf.float32))
     moved = move(cut, phases, coefficients, step, bounds)
-    near = near_mask(mask, margin + NEAR)
-    carriers = choose(rank(moved.cost, near), moved.usable & allowed, slots, votes)
+    carriers = choose(rank(moved.cost, near_blocks(touched)), moved.usable & allowed, slots, votes)
     kept = moved.change * tf.expand_dims(tf.cast(carriers, tf.float32), 3)
     stego = pixels + tf.cast(block.from_blocks(kept, tf.shape(pixels)), tf.int32)
     return stego, tf.cast(carriers, tf.uint8)

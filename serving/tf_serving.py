@@ -112,7 +112,7 @@ class TfServingEngine(SignatureEngine):
         self._channel.close()
 
     def _run(self, signature: str, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return one_by_one(lambda image: self._ask(signature, image), inputs)
+        return one_by_one([lambda image: self._ask(signature, image)], inputs)
 
     def _ask(self, signature: str, image: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         request = PredictRequest(model_spec=self._spec, inputs={name: to_tensor(values) for name, values in image.items()})

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from coverslip.metrics import iou
 from coverslip.picture import grey
 
 SHOWN = 6
@@ -71,12 +72,14 @@ class Board:
         self._writer.flush()
 
     def pictures(self, step: int, outline: Outline) -> None:
-        """The slices, each with its label's outline and the network's."""
+        """The slices, each with its label's outline and the network's, and the mean intersection over union of the two."""
         if not self._items:
             return
-        frames = [draw(item.pixels, item.label, outline(item.pixels)) for item in self._items]
+        found = [outline(item.pixels) for item in self._items]
+        frames = [draw(item.pixels, item.label, mask) for item, mask in zip(self._items, found, strict=True)]
         with self._writer.as_default(step=step):
             tf.summary.image("masks", np.stack(frames), max_outputs=len(frames))
+            tf.summary.scalar("masks/iou", np.mean([iou(mask, item.label) for item, mask in zip(self._items, found, strict=True)]))
         self._writer.flush()
 
 

@@ -10,7 +10,6 @@ import argparse
 import csv
 import hashlib
 import json
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from rich.progress import track
 
 from coverslip.cli.batch import misuse
 from coverslip.engine import Engine
-from coverslip.errors import CoverslipError, TrainingTableError
+from coverslip.errors import TrainingTableError
 from coverslip.models import ModelKind, find_model
 from coverslip.scheme.profiles import ROBUST
 from coverslip.scheme.reference import ReferenceEngine
@@ -311,18 +310,3 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.metrics:
         write_json(found.figures, arguments.metrics)
     return 0
-
-
-def main() -> int:
-    """Entry of ``python -m coverslip.training.evaluate``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    try:
-        return run(parser.parse_args())
-    except CoverslipError as error:
-        print(f"coverslip: {error}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

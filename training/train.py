@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,7 @@ from official.common import distribute_utils
 from official.core import base_trainer, config_definitions, task_factory
 from official.modeling import optimization, performance
 
-from coverslip.errors import CheckpointError, CoverslipError, DivergedError, ExperimentError, RecordsMissingError
+from coverslip.errors import CheckpointError, DivergedError, ExperimentError, RecordsMissingError
 
 STEP = "global_step/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -256,18 +255,3 @@ def run(arguments: argparse.Namespace) -> int:
         raise RecordsMissingError("nothing to train on: name a folder with --records or --data")
     fit(config, arguments.out)
     return 0
-
-
-def main() -> int:
-    """Entry of ``python -m coverslip.training.train``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    try:
-        return run(parser.parse_args())
-    except CoverslipError as error:
-        print(f"coverslip: {error}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -42,7 +42,11 @@ from coverslip.scheme.profiles import Profile, Scheme
 from coverslip.seal import seal
 
 _LARGEST_SLOT = 8190
+_NO_BODY = "no body was found"
+_NO_BLOCK = "no block may carry"
 _NOISY = "what is outside the outline is as uneven as tissue, so that nothing tells the two apart"
+_WHATEVER_THE_ADDRESS = (_NO_BODY, _NO_BLOCK, _NOISY)
+"""Why a frame carries nothing under any address variant."""
 
 
 @dataclass(frozen=True)
@@ -218,9 +222,9 @@ class _Embedder:
     ) -> FrameReport:
         """Read the stego plane as a stranger to the mask would, and say whether it comes back."""
         if not mask.any():
-            return FrameReport(mask, carriers, None, "no body was found")
+            return FrameReport(mask, carriers, None, _NO_BODY)
         if not carriers.any():
-            return FrameReport(mask, carriers, None, "no block may carry")
+            return FrameReport(mask, carriers, None, _NO_BLOCK)
         if outside := changed_outside(cover, stego, carriers):
             raise DoesNotComeBackError(
                 f"the engine changed {outside} pixels outside the carriers; none was expected: do not use this model"
@@ -258,12 +262,13 @@ class _Embedder:
     def _batch(self, start: int, stop: int) -> list[_Attempt]:
         attempts = self._variant(slice(start, stop), 0)
         for i, attempt in enumerate(attempts):
-            if self._profile.best_variant and (better := self._reaching_most(attempt)):
+            settled = attempt.report.reason in _WHATEVER_THE_ADDRESS
+            if self._profile.best_variant and not settled and (better := self._reaching_most(attempt)):
                 attempts[i] = self._variant(slice(start + i, start + i + 1), better)[0]
-        for i, attempt in enumerate(attempts):
+        for i in range(len(attempts)):
             for variant in range(1, address.VARIANTS):
-                worth = attempts[i].report.votes is None and attempt.report.carriers.any() and attempt.report.mask.any()
-                if not worth:
+                report = attempts[i].report
+                if report.votes is not None or report.reason in _WHATEVER_THE_ADDRESS:
                     break
                 attempts[i] = self._variant(slice(start + i, start + i + 1), variant)[0]
         return attempts

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coverslip.engine import Embedded, EmbedRequest, Measured, Segmented
-from coverslip.scheme.carriers import allowed_blocks, near_blocks
+from coverslip.scheme.carriers import allowed_blocks, near_blocks, touched_blocks
 from coverslip.scheme.dct import to_blocks
 from coverslip.scheme.quantise import embed_plane, measure, to_bytes
 
@@ -52,7 +52,7 @@ class ReferenceEngine:
             stego[i], chosen = embed_plane(
                 plane,
                 allowed,
-                near_blocks(mask[i], margin),
+                near_blocks(touched_blocks(mask[i], margin)),
                 request.phases[i],
                 request.slots[i],
                 request.coefficients[i],

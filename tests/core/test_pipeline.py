@@ -116,8 +116,10 @@ def test_air_as_uneven_as_tissue_is_refused(cover, tmp_path):
     noise = np.random.default_rng(1).integers(0, 900, pixels.shape)
     dataset.set_pixel_data(np.where(mask > 0, pixels, pixels.min() + noise).astype(np.int16), "MONOCHROME2", dataset.BitsStored)
     dataset.save_as(tmp_path / "noisy.dcm")
+    outlined = []
     with pytest.raises(NoCarriersError, match="as uneven as tissue"):
-        embed(tmp_path / "noisy.dcm", engine=ReferenceEngine(lambda _: mask))
+        embed(tmp_path / "noisy.dcm", engine=ReferenceEngine(lambda _: outlined.append(1) or mask))
+    assert len(outlined) == 1, "no other address would make the air even"
 
 
 def test_reading_with_the_engines_mask_finds_the_same(stego):

@@ -20,12 +20,13 @@ def sparse_masks(batch, height, width, seed):
 
 @given(sizes, sizes, st.lists(st.integers(0, 32), min_size=1, max_size=3), seeds)
 @settings(max_examples=80, deadline=None)
-def test_a_block_is_near_the_mask_when_the_grown_mask_touches_it(height, width, margins, seed):
+def test_touched_and_near_blocks_are_the_references(height, width, margins, seed):
     masks = sparse_masks(len(margins), height, width, seed)
-    near = carriers.near_mask(tf.constant(masks), tf.constant(margins)).numpy()
-    for mask, margin, found in zip(masks, margins, near, strict=True):
-        expected = dct.to_blocks(reference.dilate(mask, margin)).any(axis=-1)
+    touched = carriers.touched_blocks(tf.constant(masks), tf.constant(margins))
+    for mask, margin, found, near in zip(masks, margins, touched.numpy(), carriers.near_blocks(touched).numpy(), strict=True):
+        expected = reference.touched_blocks(mask, margin)
         np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(near, reference.near_blocks(expected))
 
 
 @given(st.sampled_from(KINDS), sizes, sizes, st.sampled_from(RANGES), st.integers(0, 20), seeds, st.booleans())
@@ -39,10 +40,9 @@ def test_allowed_blocks_are_the_references(kind, height, width, legal, margin, s
     expected = reference.allowed_blocks(pixels, mask[0], legal, padding, margin)
     found = carriers.allowed_blocks(
         tf.constant(dct.to_blocks(pixels)[np.newaxis], tf.float32),
-        tf.constant(mask),
+        carriers.touched_blocks(tf.constant(mask), tf.constant([margin])),
         tf.constant([legal], tf.float32),
         tf.constant([padding], tf.float32),
-        tf.constant([margin]),
     )
     np.testing.assert_array_equal(found[0], expected)
 

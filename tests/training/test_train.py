@@ -108,7 +108,8 @@ def test_training_goes_on_after_a_kill(
     assert Network.load(out / "weights.npz").segment(tf.zeros([1, 64, 64], tf.int32)).mask.shape == (1, 64, 64)
 
     board = EventAccumulator(str(out / "board")).Reload()
-    assert {"loss/total", "loss/mask", "learning_rate", "steps_per_second", "masks"} <= set(board.Tags()["tensors"])
+    assert {"loss/total", "loss/mask", "learning_rate", "steps_per_second", "masks", "masks/iou"} <= set(board.Tags()["tensors"])
+    assert [event.step for event in board.Tensors("masks/iou")] == [3]
     assert [event.step for event in board.Tensors("masks")] == [3] and len(board.Tensors("masks")[0].tensor_proto.string_val) == 2 + 4
     assert [event.step for event in board.Tensors("loss/total")] == [2, 3]
 
