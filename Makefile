@@ -93,14 +93,14 @@ evaluate: $(VENV)/.ready
 
 # The figures come last and are those of what was exported; they are printed, and the card is written from them.
 model: $(VENV)/.ready
-	$(VENV)/bin/python -m coverslip.training.train --data ../shared/data --out runs/model
+	$(VENV)/bin/coverslip train fit --data ../shared/data --out runs/model
 	cp runs/model/weights.npz models/weights.npz
-	$(VENV)/bin/python -m coverslip export --weights models/weights.npz --out models --version 2 --force
+	$(VENV)/bin/coverslip export --weights models/weights.npz --out models --version 3 --force
 	$(MAKE) --no-print-directory card
 
 # Measures the released model again, and writes its card.
 card: $(VENV)/.ready
-	$(VENV)/bin/python -m coverslip.training.evaluate --data ../shared/data --model models/coverslip.tflite --metrics models/metrics.json --out runs/evaluation
+	$(VENV)/bin/coverslip train evaluate --data ../shared/data --model models/coverslip.tflite --metrics models/metrics.json --out runs/evaluation
 	$(VENV)/bin/python -m coverslip.training.card models
 
 clean:
