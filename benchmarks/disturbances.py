@@ -18,6 +18,7 @@ import numpy as np
 from coverslip.edge.engine import LiteRtEngine
 from disturb import CROPS, HARSHER, LISTED, edges
 from evaluate import DATA, prepared, spread
+from page import SCHEME, write_block
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 from rich.progress import track
@@ -140,6 +141,24 @@ def told_by_reach(done: list[dict[str, object]], crops: list[str]) -> None:
             print(f"  cropped, {lowest:.0%} to {min(highest, 1):.0%} of the groups left: {sum(read)} of {len(read)} read back")
 
 
+def page(results: Results, names: list[str]) -> list[str]:
+    """The same for the documentation: a row for each disturbance, CT and MR of each profile side by side."""
+    done = {
+        (profile, modality): [o for o in outcomes if "refused" not in o and o["modality"] == modality]
+        for profile, outcomes in results.items()
+        for modality in ("CT", "MR")
+    }
+    lines = [
+        "| | " + " | ".join(f"{profile}, {modality}" for profile, modality in done) + " |",
+        "|---|" + "---|" * len(done),
+        "| slices embedded | " + " | ".join(str(len(outcomes)) for outcomes in done.values()) + " |",
+    ]
+    for name in names:
+        shares = (f"{np.mean([bool(o[name]) for o in outcomes]):.0%}" if outcomes else "" for outcomes in done.values())
+        lines.append(f"| {name} | " + " | ".join(shares) + " |")
+    return lines
+
+
 def main() -> int:
     """Run it; exit code 1 when `robust` misses its share."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -150,6 +169,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only what has this in its name; 'cropped' takes the longest")
     parser.add_argument("--without", default="nothing at all", help="nothing that has this in its name")
     parser.add_argument("--json", type=Path, help="write every outcome there")
+    parser.add_argument("--page", action="store_true", help="write the shares into docs/scheme.md")
     options = parser.parse_args()
     if not DATA.exists():
         print(f"no slices: {DATA.name} is not there beside the project")
@@ -167,6 +187,8 @@ def main() -> int:
             good &= table(profile, results[profile], names) or profile != "robust"
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
+    if options.page:
+        write_block(SCHEME, "disturbances", __file__, page(results, names))
     return int(not good)
 
 

@@ -7,7 +7,6 @@ with a fixed record and key, so that everybody gets the same; ``--data`` takes s
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import numpy as np
 from coverslip.training.classical import outline
 from disturb import CROPS, LISTED, Disturbance
 from numpy.typing import NDArray
+from page import ROOT, SCHEME, write_block
 from pydicom.data import get_testdata_file
 from rich.progress import track
 from scipy.optimize import brentq
@@ -35,9 +35,7 @@ from coverslip.scheme.quantise import embed_plane
 from coverslip.scheme.reader import Reader
 from coverslip.scheme.reference import measure_plane
 
-ROOT = Path(__file__).resolve().parent.parent
-PICTURE, PAGE = ROOT / "docs" / "sweep.png", ROOT / "docs" / "scheme.md"
-BEGIN, END = "<!-- sweep: written by benchmarks/sweep.py -->", "<!-- end of sweep -->"
+PICTURE = ROOT / "docs" / "sweep.png"
 SEALED = 400
 """Sealed bytes: what some 50 attributes of identity come to."""
 
@@ -238,13 +236,6 @@ def rows(chosen: Sequence[Point]) -> list[str]:
     return lines
 
 
-def write_page(lines: Sequence[str], page: Path) -> None:
-    """Put the table between its marks."""
-    text = page.read_text()
-    block = "\n".join([BEGIN, *lines, END])
-    page.write_text(re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: block, text, flags=re.DOTALL))
-
-
 def over_data(limit: int) -> None:
     """Print, for each choice, the mean PSNR and the share that comes back on slices of ../shared/data."""
     from evaluate import DATA, slices
@@ -272,7 +263,7 @@ def main() -> int:
         return 0
     cover = head()
     chosen = named(cover)
-    write_page(rows(chosen), PAGE)
+    write_block(SCHEME, "sweep", __file__, rows(chosen))
     print("\n".join(rows(chosen)))
     if not options.table:
         curves: dict[str, list[Point]] = {}
