@@ -60,7 +60,42 @@ _UID_WEIGHTS = np.array([4] * 10 + [1, 1], dtype=np.int64)
 """Eleven letters and the end: in a UID of 60 letters about 50 are digits."""
 _UID_ROOT_FIRST = 16
 
-_Counts = dict[Hashable, dict[int, int]]
+class _Seen:
+    """How often each symbol was seen in a context; as a vector too, once there are many kinds."""
+
+    __slots__ = ("_vector", "counts", "total")
+
+    def __init__(self, counts: dict[int, int], total: int, vector: NDArray[np.int64] | None = None) -> None:
+        self.counts = counts
+        self.total = total
+        self._vector = vector
+
+    def copy(self) -> _Seen:
+        """One that can learn more."""
+        return _Seen(dict(self.counts), self.total, None if self._vector is None else self._vector.copy())
+
+    def add(self, symbol: int, times: int) -> None:
+        """Learn."""
+        self.counts[symbol] = self.counts.get(symbol, 0) + times
+        self.total += times
+        if self._vector is not None:
+            self._vector[symbol] += times
+
+    def spread(self, share: int, parts: NDArray[np.int64]) -> None:
+        """Give each symbol its count of shares."""
+        if len(self.counts) < _FEW:
+            for symbol, count in self.counts.items():
+                parts[symbol] += count * share
+            return
+        if self._vector is None:
+            # Filled before it is seen: the primer's are shared by threads.
+            vector = np.zeros_like(parts)
+            vector[list(self.counts)] = list(self.counts.values())
+            self._vector = vector
+        parts += self._vector * share
+
+
+_Counts = dict[Hashable, _Seen]
 
 
 class _DamagedError(Exception):
@@ -103,12 +138,14 @@ class _Coder:
         """
         if not self._watch:
             value = self.plain(self._predict(contexts, size), value)
+        times = 1 if self._watch else _FRESH
         for context in contexts:
-            seen = self.counts.get(context, {})
+            seen = self.counts.get(context)
             if context not in self._own:
-                seen = self.counts[context] = dict(seen)
+                seen = self.counts[context] = seen.copy() if seen else _Seen({}, 0)
                 self._own.add(context)
-            seen[value] = seen.get(value, 0) + (1 if self._watch else _FRESH)
+            assert seen is not None
+            seen.add(value, times)
         return value
 
     def _predict(self, contexts: Sequence[Hashable], size: int) -> NDArray[np.int64]:
@@ -116,24 +153,19 @@ class _Coder:
         left = _SCALE
         for context in reversed(contexts):
             seen = self.counts.get(context)
-            if not seen:
+            if seen is None:
                 continue
-            escape = _DOUBT * len(seen)
-            total = _TRUST * sum(seen.values()) + escape
-            share = left * _TRUST // total
+            escape = _DOUBT * len(seen.counts)
+            total = _TRUST * seen.total + escape
+            seen.spread(left * _TRUST // total, parts)
             left = left * escape // total
-            if len(seen) < _FEW:
-                for symbol, count in seen.items():
-                    parts[symbol] += count * share
-            else:
-                parts[list(seen)] += np.array(list(seen.values()), dtype=np.int64) * share
         parts += left // size
         return (parts >> _FINER) + 1
 
     def plain(self, parts: NDArray[np.int64], value: int = 0) -> int:
         """Code one symbol whose likelihoods are given."""
         self._symbols += 1
-        ends = np.cumsum(parts)
+        ends = parts.cumsum()
         total = int(ends[-1])
         if self._symbols > _MOST_SYMBOLS:
             raise _DamagedError
