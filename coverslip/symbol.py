@@ -13,7 +13,7 @@ import base45
 import numpy as np
 import qrcode
 from numpy.typing import NDArray
-from qrcode.util import MODE_ALPHA_NUM, QRData
+from qrcode.util import BIT_LIMIT_TABLE, MODE_ALPHA_NUM, QRData, length_in_bits
 
 from coverslip.errors import DamagedMessageError, DecoderMissingError, RecordTooLargeError
 
@@ -39,6 +39,18 @@ def version_of(side: int) -> int:
     return (side - 17) // 4
 
 
+def version_for(frame_bytes: int) -> int:
+    """The smallest version that holds a frame of so many bytes, 1 to `MAX_FRAME_BYTES`.
+
+    The library would find it too, by coding the text once more for each version it tries.
+    """
+    pairs, odd = divmod(frame_bytes, 2)
+    letters = 3 * pairs + 2 * odd
+    bits = 4 + 11 * (letters // 2) + 6 * (letters % 2)  # ISO/IEC 18004 section 7.4.4
+    limits = BIT_LIMIT_TABLE[qrcode.constants.ERROR_CORRECT_L]
+    return next(version for version in VERSIONS if bits + length_in_bits(MODE_ALPHA_NUM, version) <= limits[version])
+
+
 def draw(frame: bytes) -> NDArray[np.bool_]:
     """The symbol of a sealed frame.
 
@@ -59,10 +71,12 @@ def draw(frame: bytes) -> NDArray[np.bool_]:
     """
     if len(frame) > MAX_FRAME_BYTES:
         raise RecordTooLargeError(needed=len(frame), available=MAX_FRAME_BYTES)
-    code = qrcode.QRCode(error_correction=qrcode.constants.ERROR_CORRECT_L, border=0, mask_pattern=MASK_PATTERN)
+    code = qrcode.QRCode(
+        version=version_for(len(frame)), error_correction=qrcode.constants.ERROR_CORRECT_L, border=0, mask_pattern=MASK_PATTERN
+    )
     # The mode is named: left to guess, the library takes a text of digits alone for a number.
     code.add_data(QRData(base45.b45encode(frame), mode=MODE_ALPHA_NUM, check_data=False))
-    code.make(fit=True)
+    code.make(fit=False)
     return np.array(code.modules, dtype=bool)
 
 

@@ -3,6 +3,7 @@ import pytest
 import qrcode
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from qrcode.util import MODE_ALPHA_NUM, QRData
 
 from coverslip import symbol as symbols
 from coverslip.errors import DamagedMessageError, RecordTooLargeError
@@ -29,6 +30,19 @@ def test_each_reader_gives_the_frame_back(reader, size):
 def test_read_undoes_draw(size, seed):
     frame = np.random.default_rng(seed).bytes(size)
     assert symbols.read(symbols.draw(frame)) == frame
+
+
+def library_version(characters):
+    code = qrcode.QRCode(error_correction=qrcode.constants.ERROR_CORRECT_L)
+    code.add_data(QRData(b"A" * characters, mode=MODE_ALPHA_NUM))
+    return code.best_fit()
+
+
+def test_the_version_is_the_smallest_that_the_library_would_take():
+    changes = [n for n in range(1, symbols.MAX_FRAME_BYTES) if symbols.version_for(n) != symbols.version_for(n + 1)]
+    assert len(changes) == 39
+    for frame in {1, symbols.MAX_FRAME_BYTES, *changes, *(n + 1 for n in changes)}:
+        assert symbols.version_for(frame) == library_version(frame // 2 * 3 + frame % 2 * 2)
 
 
 def test_a_frame_that_no_symbol_holds_says_how_much_there_is():
