@@ -58,6 +58,21 @@ def placement(side: int) -> NDArray[np.int64]:
     return np.concatenate(path)
 
 
+@lru_cache(maxsize=64)
+def known_modules(side: int) -> NDArray[np.int8]:
+    """The modules that are the same in every symbol of a side, in the order in which they come last in `module_order`.
+
+    Returns
+    -------
+    int8 [k]
+        1 = dark, -1 = light.
+    """
+    patterns = function_modules(version_of(side)).reshape(-1)
+    known: NDArray[np.int8] = patterns[patterns != 0]
+    known.setflags(write=False)
+    return known
+
+
 def slot_count(side: int, per_block: int) -> int:
     """How many slots a symbol of ``side`` modules needs when a block carries ``per_block`` of them."""
     return -(-side * side // per_block)

