@@ -6,13 +6,18 @@ import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coverslip.cli import options, remote
 from coverslip.cli.batch import Batch, Source, collect, misuse, refuse_missing, target_of
 from coverslip.errors import CoverslipError, OutputExistsError
 from coverslip.keys import Recipient
+
+if TYPE_CHECKING:
+    from coverslip.engine import Engine
+    from coverslip.pipeline import EmbedOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", required=True, metavar="RECIPIENT", help="who shall be able to read it, as keygen printed it")
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder for the stego files, or a file's name for one input")
     options.add_profile(parser, default="default")
-    options.add_engine(parser)
+    options.add_batch_engine(parser)
     parser.add_argument("--use-padding", action="store_true", help="let pixel padding carry too")
     parser.add_argument("--allow-burned-in", action="store_true", help="accept an image that says its pixels show identity")
     parser.add_argument("--qr", type=Path, metavar="FILE", help="save the QR symbol of the sealed record as PNG (one input only)")
@@ -58,7 +63,65 @@ def _misused(arguments: argparse.Namespace, sources: list[Source], single: bool)
         return "--output is a file, but there are several inputs; name a folder"
     if arguments.seal_here and not arguments.server:
         return "--seal-here is for --server HOST:PORT: without one, everything is sealed here"
-    return remote.misused(arguments, {"--qr": arguments.qr, "--picture": arguments.picture})
+    return remote.misused(arguments, {"--qr": arguments.qr, "--picture": arguments.picture, "--jobs": arguments.jobs > 1})
+
+
+class _Job:
+    """Embeds one source into the file that it is to become, and reports.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+    single : bool
+        --output may name a file.
+    embed : callable
+        Does so; see `_Here` and `_there`.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, single: bool, embed: Callable[[Path, Path], dict[str, Any]]) -> None:
+        self._output = arguments.output
+        self._single = single
+        self._embed = embed
+
+    def __call__(self, source: Source) -> dict[str, Any]:
+        refuse_missing(source)
+        target = target_of(source, self._output, self._single)
+        if target.exists():
+            raise OutputExistsError("the output exists already and is never overwritten: choose another folder or name")
+        return {"output": str(target), **self._embed(source.path, target)}
+
+
+class _Here:
+    """Embeds one file into another on this machine, and reports. It can be pickled until it was first called."""
+
+    def __init__(self, arguments: argparse.Namespace, recipient: Recipient) -> None:
+        self._arguments = arguments
+        self._recipient = recipient
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return options.open_engine(self._arguments)
+
+    @cached_property
+    def _choices(self) -> EmbedOptions:
+        from coverslip.pipeline import EmbedOptions
+
+        arguments, profile = self._arguments, options.chosen_profile(self._arguments)
+        assert profile is not None
+        return EmbedOptions(
+            profile, beta=arguments.beta, use_padding=arguments.use_padding, allow_burned_in=arguments.allow_burned_in
+        )
+
+    def __call__(self, source: Path, target: Path) -> dict[str, Any]:
+        from coverslip import pipeline
+        from coverslip.dicom.instance import read_instance
+
+        instance = read_instance(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        embedding = pipeline.embed(instance, self._recipient, self._engine, self._choices, spool=target.parent)
+        embedding.write(target)
+        _draw(self._arguments, instance.frames, embedding)
+        return asdict(embedding.report)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,45 +130,14 @@ def run(arguments: argparse.Namespace) -> int:
     single = len(arguments.inputs) == 1 and not arguments.inputs[0].is_dir()
     if wrong := _misused(arguments, sources, single):
         return misuse(wrong)
+    options.settle_threads(arguments)
     with ExitStack() as held:
         try:
             recipient = Recipient.parse(arguments.to)
-            embed = _there(arguments, recipient, held) if arguments.server else _here(arguments, recipient)
+            embed = _there(arguments, recipient, held) if arguments.server else _Here(arguments, recipient)
         except CoverslipError as error:
             return misuse(str(error))
-
-        def job(source: Source) -> dict[str, Any]:
-            refuse_missing(source)
-            target = target_of(source, arguments.output, single)
-            if target.exists():
-                raise OutputExistsError("the output exists already and is never overwritten: choose another folder or name")
-            return {"output": str(target), **embed(source.path, target)}
-
-        return Batch(arguments.json, "embedding").run(sources, job, say)
-
-
-def _here(arguments: argparse.Namespace, recipient: Recipient) -> Callable[[Path, Path], dict[str, Any]]:
-    """Embeds one file into another on this machine, and reports."""
-    engine = options.open_engine(arguments)
-
-    from coverslip import pipeline
-    from coverslip.dicom.instance import read_instance
-
-    profile = options.chosen_profile(arguments)
-    assert profile is not None
-    choices = pipeline.EmbedOptions(
-        profile, beta=arguments.beta, use_padding=arguments.use_padding, allow_burned_in=arguments.allow_burned_in
-    )
-
-    def embed(source: Path, target: Path) -> dict[str, Any]:
-        instance = read_instance(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        embedding = pipeline.embed(instance, recipient, engine, choices, spool=target.parent)
-        embedding.write(target)
-        _draw(arguments, instance.frames, embedding)
-        return asdict(embedding.report)
-
-    return embed
+        return Batch(arguments.json, "embedding", arguments.jobs).run(sources, _Job(arguments, single, embed), say)
 
 
 def _there(arguments: argparse.Namespace, recipient: Recipient, held: ExitStack) -> Callable[[Path, Path], dict[str, Any]]:

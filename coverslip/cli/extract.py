@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coverslip.cli import options, remote
-from coverslip.cli.batch import Batch, Source, collect, misuse, refuse_missing
+from coverslip.cli.batch import Batch, Job, Source, collect, misuse, refuse_missing
 from coverslip.errors import CoverslipError, OutputExistsError
 from coverslip.keys import Identity
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="stego files and folders")
     parser.add_argument("--identity", required=True, type=Path, metavar="FILE", help="the identity file that keygen wrote")
     options.add_profile(parser, default=None)
-    options.add_engine(parser)
+    options.add_batch_engine(parser)
     parser.add_argument("--no-model", action="store_true", help="read without a network: numpy alone")
     parser.add_argument("--cropped", action="store_true", help="rows or columns may have been cut away: search for the place too")
     parser.add_argument("--restore", type=Path, metavar="DIR", help="write the re-identified files there")
@@ -54,7 +54,7 @@ def _misused(arguments: argparse.Namespace, sources: list[Source]) -> str | None
         return "--qr takes one input file; name one, or leave it out"
     if arguments.beta is not None and arguments.profile is None:
         return "--beta needs the --profile that it was embedded with"
-    return remote.misused(arguments, {"--qr": arguments.qr, "--beta": arguments.beta})
+    return remote.misused(arguments, {"--qr": arguments.qr, "--beta": arguments.beta, "--jobs": arguments.jobs > 1})
 
 
 def _restored(arguments: argparse.Namespace, source: Source, instance: Instance, record: Record) -> str:
@@ -104,13 +104,16 @@ class _RemoteJob:
 
 
 class _Job:
-    """Extracts from one source and writes what was asked for."""
+    """Extracts from one source and writes what was asked for. It can be pickled until it was first called."""
 
-    def __init__(self, arguments: argparse.Namespace, identity: Identity, engine: Engine | None) -> None:
+    def __init__(self, arguments: argparse.Namespace, identity: Identity) -> None:
         self._arguments = arguments
         self._identity = identity
-        self._engine = engine
         self._profile = options.chosen_profile(arguments)
+
+    @cached_property
+    def _engine(self) -> Engine | None:
+        return None if self._arguments.no_model else options.open_engine(self._arguments)
 
     def _profile_for(self, instance: Instance) -> Profile | None:
         from coverslip import pipeline
@@ -140,14 +143,15 @@ def run(arguments: argparse.Namespace) -> int:
     sources = collect(arguments.inputs)
     if wrong := _misused(arguments, sources):
         return misuse(wrong)
+    options.settle_threads(arguments)
     with ExitStack() as held:
         try:
             identity = Identity.read(arguments.identity)
-            job: Callable[[Source], dict[str, Any]]
+            job: Job
             if arguments.server:
                 job = _RemoteJob(arguments, identity, held.enter_context(remote.connect(arguments)))
             else:
-                job = _Job(arguments, identity, None if arguments.no_model else options.open_engine(arguments))
+                job = _Job(arguments, identity)
         except CoverslipError as error:
             return misuse(str(error))
-        return Batch(arguments.json, "extracting").run(sources, job, say)
+        return Batch(arguments.json, "extracting", arguments.jobs).run(sources, job, say)

@@ -15,12 +15,29 @@ if TYPE_CHECKING:
 ENGINES = ("litert", "tensorflow")
 
 
-def add_engine(parser: argparse.ArgumentParser, threads: int | None = 2) -> None:
-    """--engine, --threads and --model; the command settles the threads where no number is named."""
-    shared = "the cores, shared by the processes" if threads is None else "%(default)s"
+THREADS = 2
+"""Of the runtime, where nothing else was asked for and no other process works beside."""
+
+
+def add_engine(parser: argparse.ArgumentParser, shared: str = "") -> None:
+    """--engine, --threads and --model; ``shared`` says how the command settles the threads itself where no number is named."""
+    threads = None if shared else THREADS
     parser.add_argument("--engine", choices=ENGINES, default="litert", help="runtime of the model (default: %(default)s)")
-    parser.add_argument("--threads", type=positive, default=threads, metavar="N", help=f"threads of the runtime (default: {shared})")
+    text = f"threads of the runtime (default: {shared or THREADS})"
+    parser.add_argument("--threads", type=positive, default=threads, metavar="N", help=text)
     parser.add_argument("--model", type=Path, metavar="PATH", help="another model than the released one")
+
+
+def add_batch_engine(parser: argparse.ArgumentParser) -> None:
+    """--jobs, and what `add_engine` adds, for commands that work on many files."""
+    add_engine(parser, f"{THREADS}, or 1 with --jobs")
+    text = "work on so many files at a time, each in a process of its own with an engine (default: %(default)s)"
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help=text)
+
+
+def settle_threads(arguments: argparse.Namespace) -> None:
+    """Give --threads a number where `add_batch_engine` left that open."""
+    arguments.threads = arguments.threads or (THREADS if arguments.jobs == 1 else 1)
 
 
 def add_profile(parser: argparse.ArgumentParser, default: str | None) -> None:

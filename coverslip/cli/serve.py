@@ -25,7 +25,7 @@ _PROBE_SECONDS = 5.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.add_argument("--listen", default="127.0.0.1:50051", metavar="HOST:PORT", help="address of the service (default: %(default)s)")
-    options.add_engine(parser, threads=None)
+    options.add_engine(parser, "the cores, shared by the processes")
     text = "do the work in so many processes, each with an engine; 0: in threads of this one (default: as --parallel; 0 for tensorflow)"
     parser.add_argument("--processes", type=options.not_negative, metavar="N", help=text)
     _add_model_server(parser)
