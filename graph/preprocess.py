@@ -27,6 +27,12 @@ PADDING_DEPTH = 0.1
 many noisy means is lower in the stego image than in the cover, and the square root near it would show that everywhere."""
 
 LOG_GAIN = 50.0
+
+QUIET = 0.1
+"""Share of the way from air to bright tissue below which brightness counts for less. An embedding's noise in the air is of this size in
+MR stored with a few dozen grey levels; the square root and the logarithm, steepest at the air, would bring it before the network.
+Chosen on slices of the train split and their stego images."""
+
 MIN_SPAN = 8.0
 """Grey levels; keeps a constant image from being divided by 0."""
 
@@ -45,7 +51,8 @@ class Prepared(NamedTuple):
     Attributes
     ----------
     image : float32 [B, 256, 256, 3]
-        Linear, square-root and dark-stretched grey levels, about -1 to 1.5; 0 right of and below the resized picture.
+        Linear, square-root and dark-stretched grey levels, all quiet near the air, about -1 to 1.5; 0 right of and below the
+        resized picture.
     plane : float32 [B, 256, 256]
         The resized picture in grey levels; its last row and column go on right of and below it.
     levels : Levels
@@ -114,14 +121,21 @@ def anchors(plane: tf.Tensor, shape: tf.Tensor) -> Levels:
     return Levels(air - tf.nn.relu(air - dark - PADDING_DEPTH * (bright - air)), air, bright)
 
 
+def quieted(share: tf.Tensor) -> tf.Tensor:
+    """Brightness with its sign, flat at 0 and almost as it was far above `QUIET`; 0 and 1 stay."""
+    size = tf.abs(share)
+    return share * size / (size + QUIET) * (1.0 + QUIET)
+
+
 def stretch(plane: tf.Tensor, levels: Levels) -> tf.Tensor:
     """The three channels float32 [B, SIDE, SIDE, 3] of a resized plane [B, SIDE, SIDE] in grey levels."""
     dark, air, bright = levels
     span = tf.maximum(bright - dark, MIN_SPAN)
-    linear = tf.clip_by_value((plane - dark) / span, -0.25, 1.25)
-    above = (plane - air) / tf.maximum(bright - air, 0.25 * span)
+    linear = tf.clip_by_value(quieted((plane - dark) / span), -0.25, 1.25)
+    root = tf.nn.relu(linear) * tf.math.rsqrt(tf.nn.relu(linear) + QUIET) * (1.0 + QUIET) ** 0.5
+    above = quieted((plane - air) / tf.maximum(bright - air, 0.25 * span))
     steep = tf.math.log(1.0 + LOG_GAIN * tf.minimum(tf.abs(above), 1.25)) / tf.math.log(1.0 + LOG_GAIN)
-    return tf.stack([2.0 * linear - 1.0, 2.0 * tf.sqrt(tf.nn.relu(linear)) - 1.0, tf.sign(above) * steep], axis=-1)
+    return tf.stack([2.0 * linear - 1.0, 2.0 * root - 1.0, tf.sign(above) * steep], axis=-1)
 
 
 def prepare(pixels: tf.Tensor) -> Prepared:
