@@ -12,7 +12,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from coverslip.edge.engine import RUNTIMES, LiteRtEngine
+from apart import ApartEngine
+from coverslip.edge.engine import RUNTIMES
 from evaluate import DATA, prepared, spread
 from rich.progress import track
 
@@ -30,7 +31,7 @@ NUMPY = "numpy"
 
 
 def engines() -> dict[str, Engine]:
-    """Every runtime that is installed."""
+    """Every runtime that is installed, those of LiteRT in processes of their own."""
     found: dict[str, Engine] = {}
     if importlib.util.find_spec("tensorflow"):
         from coverslip.graph.engine import TensorFlowEngine
@@ -38,7 +39,7 @@ def engines() -> dict[str, Engine]:
         found["TensorFlow"] = TensorFlowEngine()
     for runtime, name in NAMES.items():
         if importlib.util.find_spec(runtime.split(".")[0]):
-            found[name] = LiteRtEngine(runtimes=(runtime,))
+            found[name] = ApartEngine(runtime)
     return found
 
 

@@ -1,7 +1,8 @@
 """Time of each part, all contenders in turns within one run, so that a busy machine is busy for all of them.
 
 Prints the median and the least of the rounds in milliseconds, and the least as a multiple of the numpy reference's.
-The embedding without its network is the released graph's own code, built once more with the mask as an input; only here.
+The embedding without its network is the released graph's own code, built once more with the mask as an input; only here. tflite-runtime
+works with TensorFlow's newer kernels where both are in one process, as here; its own times are those of ``series.py``.
 """
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 import threading
@@ -8,7 +9,8 @@ from coverslip.edge.engine import RUNTIMES, LiteRtEngine, load_interpreter
 
 from coverslip.engine import Engine
 from coverslip.errors import EngineError, ModelMissingError
-from tests.graph.planes import RANGES, request
+from coverslip.scheme.reference import measure_plane
+from tests.graph.planes import RANGES, reference, request, stack
 
 
 @pytest.fixture(params=RUNTIMES)
@@ -93,6 +95,37 @@ def test_the_wrong_shape_is_refused_and_the_engine_goes_on(engine):
     with pytest.raises(EngineError, match="at least 4 x 4"):
         engine.segment(np.zeros((1, 2, 2), np.int32))
     assert engine.segment(np.zeros((1, 8, 8), np.int32)).mask.shape == (1, 8, 8)
+
+
+ALONE = """
+import pickle, sys
+import numpy as np
+from coverslip.edge.engine import LiteRtEngine
+wanted = pickle.loads(sys.stdin.buffer.read())
+engine = LiteRtEngine(sys.argv[1], runtimes=(sys.argv[2],))
+done = engine.embed(wanted)
+measured = engine.extract(done.stego, wanted.step)
+assert "tensorflow" not in sys.modules
+np.savez(sys.argv[3], stego=done.stego, mask=done.mask, carriers=done.carriers, phases=measured.phases)
+"""
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("legal", RANGES)
+def test_alone_in_its_process_a_runtime_does_what_the_reference_does(released, tmp_path, runtime, legal):
+    # Beside TensorFlow in one process, tflite-runtime takes TensorFlow's kernels, which are newer, for its own.
+    pytest.importorskip(runtime.split(".")[0])
+    wanted = stack(*(request("scene", 130, 117, legal, seed, votes=4, step=4.9) for seed in range(3)))
+    words = [sys.executable, "-c", ALONE, str(released / "coverslip.tflite"), runtime, str(tmp_path / "done.npz")]
+    done = subprocess.run(words, check=False, capture_output=True, input=pickle.dumps(wanted))
+    assert done.returncode == 0, done.stderr.decode()
+    with np.load(tmp_path / "done.npz") as found:
+        stego, carriers = reference(wanted, found["mask"])
+        np.testing.assert_array_equal(found["carriers"], carriers)
+        assert np.count_nonzero(found["stego"] != stego) <= stego.size // 10**5 and np.abs(found["stego"] - stego).max() <= 1
+        for number, plane in enumerate(found["stego"]):
+            expected = measure_plane(plane, float(wanted.step[number]))
+            assert np.abs((found["phases"][number] - expected).astype(np.int8)).max() <= 1
 
 
 def test_it_works_without_tensorflow(released):
