@@ -131,12 +131,12 @@ LISTED: dict[str, Disturbance] = {
     "JPEG 2000, 20:1": jpeg2000,
     "JPEG-LS, NEAR 8": jpeg_ls_near,
     "JPEG, quality 75": jpeg,
-    **{name: cropping(share) for name, share in CROPS.items() if share < 0.1},
+    **{name: cropping(share) for name, share in CROPS.items() if share < 0.05},
 }
 """What `robust` is for."""
 
 HARSHER: dict[str, Disturbance] = {
     "salt and pepper, 1 %": harsh_salt_and_pepper,
-    **{name: cropping(share) for name, share in CROPS.items() if share > 0.1},
+    **{name: cropping(share) for name, share in CROPS.items() if share > 0.05},
 }
 """What is told beside it."""
