@@ -22,6 +22,7 @@ from pydicom.data import get_testdata_file
 from coverslip import pipeline
 from coverslip.dicom.instance import read_instance
 from coverslip.keys import Identity
+from coverslip.models import ModelKind, find_model
 from coverslip.scheme.profiles import DEFAULT
 from tests.serving.conftest import running
 
@@ -249,7 +250,7 @@ def test_health_reflection_and_figures(gateway, stego):
     with urllib.request.urlopen(f"http://{gateway.address('metrics')}/metrics") as answer:
         text = answer.read().decode()
     assert 'coverslip_calls_total{method="Embed",status="OK"}' in text
-    assert "coverslip_ready 1.0" in text and "coverslip_model_version 2.0" in text
+    assert "coverslip_ready 1.0" in text and f"coverslip_model_version {find_model(ModelKind.TENSORFLOW).name}.0" in text
     assert "coverslip_bytes_total" in text and 'coverslip_engine_seconds_bucket{le="0.005",signature="embed"}' in text
 
 
