@@ -64,7 +64,7 @@ class LiteRtEngine(SignatureEngine):
     """Runs the released .tflite; see `coverslip.engine.Engine`.
 
     Images go through one by one: the runtime's plan for an image size is made once, and the bytes do not depend on the batch. A
-    single image has all threads for its heavy operations; of several, each thread has one of its own, which is faster by a quarter and
+    single image has all threads for its heavy operations; of several, each thread has one of its own, which is faster and
     takes the memory of so many images. One engine may be shared by threads of the caller; they take turns.
 
     Parameters
