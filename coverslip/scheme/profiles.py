@@ -45,8 +45,8 @@ class Profile:
     alpha : float
         Place of a 0 between two lattice points, in steps; a 1 stands at ``1 - alpha``. In (0, 0.5).
     margin : int
-        Pixels kept clear around the outlined body. On the slices that the network never saw, 6 and the gate leave no labelled pixel
-        of the body in a block that may carry; the default is one third more.
+        Pixels kept clear around the outlined body. On the slices that the network never saw, 3 and the gate leave no labelled pixel
+        of the body in a block that may carry (the model card has the table); the default is more than twice that.
     span_share : float
         Least step as a share of the image's own range, for what shall survive codecs whose error grows with that range; from 0.
     best_variant : bool
