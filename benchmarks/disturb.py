@@ -123,6 +123,9 @@ def untouched(plane: Plane, _legal: tuple[int, int], _random: np.random.Generato
 CROPS = {"cropped by up to 3 %": 0.03, "cropped by up to 6 %": 0.06, "cropped by up to 12 %": 0.12, "cropped by up to 25 %": 0.25}
 """What is cut off each edge at most, as a share of the side."""
 
+LISTED_CROP = 0.03
+"""The most of it that `robust` is for."""
+
 LISTED: dict[str, Disturbance] = {
     "nothing": untouched,
     "Gaussian noise": gaussian,
@@ -131,12 +134,12 @@ LISTED: dict[str, Disturbance] = {
     "JPEG 2000, 20:1": jpeg2000,
     "JPEG-LS, NEAR 8": jpeg_ls_near,
     "JPEG, quality 75": jpeg,
-    **{name: cropping(share) for name, share in CROPS.items() if share < 0.05},
+    **{name: cropping(share) for name, share in CROPS.items() if share <= LISTED_CROP},
 }
 """What `robust` is for."""
 
 HARSHER: dict[str, Disturbance] = {
     "salt and pepper, 1 %": harsh_salt_and_pepper,
-    **{name: cropping(share) for name, share in CROPS.items() if share > 0.05},
+    **{name: cropping(share) for name, share in CROPS.items() if share > LISTED_CROP},
 }
 """What is told beside it."""

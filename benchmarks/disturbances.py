@@ -85,10 +85,11 @@ def one(
     error = float(np.mean((stego - plane).astype(np.float64) ** 2))
     outcome["psnr own range"] = 10 * np.log10(float(hi - lo) ** 2 / error)
     for number, (name, disturb) in enumerate(DISTURBANCES.items()):
-        if name in names:
-            with_pixels(folder / "stego.dcm", disturb(stego, cover.legal, chance(seed, number)), folder / "disturbed.dcm")
-            outcome[name] = comes_back(folder / "disturbed.dcm", expected, identity, name in CROPS)
-        if name in names and name in CROPS:
+        if name not in names:
+            continue
+        with_pixels(folder / "stego.dcm", disturb(stego, cover.legal, chance(seed, number)), folder / "disturbed.dcm")
+        outcome[name] = comes_back(folder / "disturbed.dcm", expected, identity, name in CROPS)
+        if name in CROPS:
             outcome[f"{name}, reached"] = reached(done, profile, edges(CROPS[name], stego.shape, chance(seed, number)))
     return outcome
 

@@ -71,15 +71,15 @@ class _Job:
 
     Parameters
     ----------
-    arguments : argparse.Namespace
+    output : Path
     single : bool
-        --output may name a file.
+        It may name a file.
     embed : callable
         Does so; see `_Here` and `_there`.
     """
 
-    def __init__(self, arguments: argparse.Namespace, single: bool, embed: Callable[[Path, Path], dict[str, Any]]) -> None:
-        self._output = arguments.output
+    def __init__(self, output: Path, single: bool, embed: Callable[[Path, Path], dict[str, Any]]) -> None:
+        self._output = output
         self._single = single
         self._embed = embed
 
@@ -137,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
             embed = _there(arguments, recipient, held) if arguments.server else _Here(arguments, recipient)
         except CoverslipError as error:
             return misuse(str(error))
-        return Batch(arguments.json, "embedding", arguments.jobs).run(sources, _Job(arguments, single, embed), say)
+        return Batch(arguments.json, "embedding", arguments.jobs).run(sources, _Job(arguments.output, single, embed), say)
 
 
 def _there(arguments: argparse.Namespace, recipient: Recipient, held: ExitStack) -> Callable[[Path, Path], dict[str, Any]]:
