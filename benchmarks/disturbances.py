@@ -37,7 +37,7 @@ from coverslip.scheme.profiles import PROFILES, Profile
 WANTED = 0.99
 """Share of slices that `robust` must give back under everything in `disturb.LISTED`."""
 
-REACHED = (0.95, 0.9, 0.85, 0.8, 0.0)
+REACHED = (0.9, 0.8, 0.7, 0.6, 0.0)
 """Least shares of the groups of modules that a crop leaves a carrier; crops are told by these too, whatever was cut off."""
 
 DISTURBANCES = {**LISTED, **HARSHER}
@@ -136,10 +136,17 @@ def table(profile: str, outcomes: list[dict[str, object]], names: list[str]) -> 
 
 def told_by_reach(done: list[dict[str, object]], crops: list[str]) -> None:
     """Print what decides whether a cropped slice reads: how many groups of modules still have a carrier."""
+    for label, read in by_reach(done, crops).items():
+        print(f"  {label}: {sum(read)} of {len(read)} read back")
+
+
+def by_reach(done: list[dict[str, object]], crops: list[str]) -> dict[str, list[bool]]:
+    """Whether each cropped slice was read, by how many groups of modules still have a carrier."""
     pairs = [(float(str(o[f"{name}, reached"])), bool(o[name])) for o in done for name in crops]
-    for highest, lowest in zip((1.01, *REACHED), REACHED, strict=False):
-        if read := [good for share, good in pairs if lowest <= share < highest]:
-            print(f"  cropped, {lowest:.0%} to {min(highest, 1):.0%} of the groups left: {sum(read)} of {len(read)} read back")
+    return {
+        f"cropped, {lowest:.0%} to {min(highest, 1):.0%} of the groups left": [good for share, good in pairs if lowest <= share < highest]
+        for highest, lowest in zip((1.01, *REACHED), REACHED, strict=False)
+    }
 
 
 def page(results: Results, names: list[str]) -> list[str]:
@@ -157,6 +164,10 @@ def page(results: Results, names: list[str]) -> list[str]:
     for name in names:
         shares = (f"{np.mean([bool(o[name]) for o in outcomes]):.0%}" if outcomes else "" for outcomes in done.values())
         lines.append(f"| {name} | " + " | ".join(shares) + " |")
+    by_profile = [by_reach(outcomes, [name for name in names if name in CROPS]) for outcomes in done.values()]
+    for label in by_profile[0]:
+        counts = (f"{sum(reads[label])} of {len(reads[label])}" for reads in by_profile)
+        lines.append(f"| {label} | " + " | ".join(counts) + " |")
     return lines
 
 

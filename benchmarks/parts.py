@@ -34,7 +34,7 @@ from coverslip.errors import ModelMissingError
 from coverslip.scheme import dct
 from coverslip.scheme.dither import dither_plane
 from coverslip.scheme.phases import phase_plane
-from coverslip.scheme.profiles import ALL_SIXTEEN
+from coverslip.scheme.profiles import DEFAULT
 from coverslip.scheme.reference import ReferenceEngine, measure_plane
 
 Run = Callable[[], object]
@@ -122,7 +122,7 @@ def parts(size: int, work: dict[str, dict[str, Callable[..., Any]]], engines: di
 
     def with_plane(run: Callable[..., Any]) -> Run:
         def both() -> object:
-            made = phase_plane(symbol, dither, ALL_SIXTEEN, 0.25)
+            made = phase_plane(symbol, dither, DEFAULT)
             return run(**{**inputs, "phases": made.phases[np.newaxis], "slots": made.slots[np.newaxis]})
 
         return both

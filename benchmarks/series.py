@@ -28,7 +28,7 @@ from coverslip.engine import EmbedRequest, Engine
 from coverslip.scheme.dct import COEFFICIENTS, SIDE
 from coverslip.scheme.dither import dither_plane
 from coverslip.scheme.phases import phase_plane
-from coverslip.scheme.profiles import ALL_SIXTEEN, DEFAULT
+from coverslip.scheme.profiles import DEFAULT
 
 LABELS = {"ai_edge_litert.interpreter": "LiteRT", "tflite_runtime.interpreter": "tflite-runtime", "tensorflow": "TensorFlow"}
 MODULES = 77
@@ -49,7 +49,7 @@ def picture(number: int, size: int) -> np.ndarray:
 def request(pixels: np.ndarray, symbol: np.ndarray) -> EmbedRequest:
     """What the caller makes of slices [B, H, W]: the phase plane of a symbol under a keystream."""
     batch, rows, cols = pixels.shape
-    plane = phase_plane(symbol, dither_plane(bytes(32), rows // SIDE, cols // SIDE), ALL_SIXTEEN, DEFAULT.alpha)
+    plane = phase_plane(symbol, dither_plane(bytes(32), rows // SIDE, cols // SIDE), DEFAULT)
     return EmbedRequest(
         pixels=pixels,
         legal=np.tile(np.array([0, 4095], np.int32), (batch, 1)),

@@ -30,7 +30,7 @@ from coverslip.scheme.carriers import allowed_blocks, near_blocks, touched_block
 from coverslip.scheme.dct import SIDE
 from coverslip.scheme.dither import dither_key, dither_plane
 from coverslip.scheme.phases import phase_plane
-from coverslip.scheme.profiles import ALL_SIXTEEN, DEFAULT, FAINT, LOW_FOUR, LOW_SIX, ROBUST, Profile
+from coverslip.scheme.profiles import DEFAULT, FAINT, LOW_FOUR, LOW_SIX, ROBUST, Profile
 from coverslip.scheme.quantise import embed_plane
 from coverslip.scheme.reader import Reader
 from coverslip.scheme.reference import measure_plane
@@ -40,7 +40,12 @@ SEALED = 400
 """Sealed bytes: what some 50 attributes of identity come to."""
 
 KEY = dither_key(bytes(range(32)))
-SETS: dict[str, tuple[int, ...]] = {"all 16": ALL_SIXTEEN, "lowest 6": LOW_SIX, "lowest 4": LOW_FOUR}
+SETS: dict[str, Profile] = {
+    "all 16": DEFAULT,
+    "lowest 10, turned, level Q": replace(ROBUST, span_share=0.0),
+    "lowest 6": replace(DEFAULT, coefficients=LOW_SIX),
+    "lowest 4": replace(DEFAULT, coefficients=LOW_FOUR),
+}
 STEPS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 362.0, 512.0)
 VOTES = (1, 3, 8)
 ALPHAS = (0.05, 0.1, 0.15, 0.2)
@@ -125,7 +130,7 @@ def embedded(cover: Cover, profile: Profile, symbol: NDArray[np.bool_]) -> tuple
     slots = address.slot_count(len(symbol), len(profile.coefficients))
     reached = [np.unique(address.slot_plane(rows, cols, slots, v)[allowed]).size for v in range(address.VARIANTS)]
     variant = int(np.argmax(reached)) if profile.best_variant else 0
-    plane = phase_plane(symbol, dither_plane(KEY, rows, cols), profile.coefficients, profile.alpha, variant)
+    plane = phase_plane(symbol, dither_plane(KEY, rows, cols), profile, variant)
     carries = np.zeros(16, np.float32)
     carries[list(profile.coefficients)] = 1
     near = near_blocks(touched_blocks(cover.mask, profile.margin))
@@ -138,7 +143,7 @@ def embedded(cover: Cover, profile: Profile, symbol: NDArray[np.bool_]) -> tuple
 def read(pixels: NDArray[np.int32], profile: Profile, symbol: NDArray[np.bool_], frame: bytes) -> tuple[float, bool]:
     """Share of wrong modules and whether the record comes back."""
     phases = measure_plane(pixels, profile.step)
-    found = Reader(phases, dither_plane(KEY, *phases.shape[:2]), profile.step, profile.coefficients, profile.alpha).find()
+    found = Reader(phases, dither_plane(KEY, *phases.shape[:2]), profile).find()
     if found is None or found.modules.shape != symbol.shape:
         return 0.5, False
     try:
@@ -151,7 +156,7 @@ def read(pixels: NDArray[np.int32], profile: Profile, symbol: NDArray[np.bool_],
 def tried(cover: Cover, profile: Profile, ways: dict[str, Disturbance]) -> Point:
     """One choice of numbers on one slice."""
     frame = np.random.default_rng(7).bytes(SEALED)
-    symbol = symbols.draw(frame)
+    symbol = symbols.draw(frame, symbols.level_for(len(frame), profile.levels))
     profile = profile.for_span(cover.span)
     stego, bits = embedded(cover, profile, symbol)
     error = max(float(np.mean((stego - cover.pixels).astype(np.float64) ** 2)), 1e-9)
@@ -170,13 +175,13 @@ def tried(cover: Cover, profile: Profile, ways: dict[str, Disturbance]) -> Point
 
 def grid() -> Iterator[tuple[str, Profile]]:
     """Every curve's label with each of its points."""
-    for label, coefficients in SETS.items():
+    for label, profile in SETS.items():
         for votes in VOTES:
             for step in STEPS:
-                yield f"{label}, {votes} votes", replace(DEFAULT, name="", step=step, coefficients=coefficients, votes=votes)
+                yield f"{label}; {votes} votes", replace(profile, name="", step=step, votes=votes)
     for alpha in ALPHAS:
         for step in STEPS[1:7]:
-            yield f"all 16, 3 votes, alpha {alpha:g}", replace(DEFAULT, name="", step=step, alpha=alpha)
+            yield f"all 16; 3 votes; alpha {alpha:g}", replace(DEFAULT, name="", step=step, alpha=alpha)
 
 
 def named(cover: Cover) -> list[Point]:
@@ -192,17 +197,17 @@ def draw(curves: dict[str, list[Point]], chosen: Sequence[Point], path: Path) ->
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(2, -(-len(SHOWN) // 2), figsize=(17, 8), sharex=True, sharey=True)
-    colours = dict(zip(SETS, ("tab:blue", "tab:orange", "tab:green"), strict=True))
+    colours = dict(zip(SETS, ("tab:blue", "tab:red", "tab:orange", "tab:green"), strict=True))
     styles = dict(zip(VOTES, (":", "--", "-"), strict=True))
     for panel, way in zip(panels.flat, SHOWN, strict=False):
         for label, points in curves.items():
-            coefficients, votes = label.split(", ")[0], int(label.split(", ")[1].split()[0])
+            kind, votes = label.split("; ")[0], int(label.split("; ")[1].split()[0])
             other = "alpha" in label
             panel.plot(
                 [p.psnr for p in points],
                 [max(p.errors[way], LEAST_ERROR) for p in points],
                 styles[votes] if not other else "-",
-                color="lightgrey" if other else colours[coefficients],
+                color="lightgrey" if other else colours[kind],
                 linewidth=1,
                 zorder=1 if other else 2,
                 label="other alphas" if label.endswith(f"alpha {ALPHAS[0]:g}") else "_" + label if other else label,

@@ -136,7 +136,7 @@ class AlreadyCarriesError(CoverslipError):
 
 
 class DoesNotComeBackError(CoverslipError):
-    """The closing check failed: what was about to be written does not read back."""
+    """The closing check failed: what was about to be written does not read back, now or after what its profile shall survive."""
 
     code = "does-not-come-back"
 

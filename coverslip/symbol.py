@@ -1,12 +1,13 @@
-"""The QR symbol of a sealed frame: Base45 (RFC 9285) in alphanumeric mode, level L, one fixed mask pattern.
+"""The QR symbol of a sealed frame: Base45 (RFC 9285) in alphanumeric mode, one fixed mask pattern.
 
 Sealed bytes are random, so one mask pattern is as good as the best of eight and much faster to make. Level L is the smallest
-symbol; what protects the record are the votes that each module has.
+symbol, for images that nothing happens to; where modules get lost, a stronger level does more than a second vote for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import Enum
 from functools import lru_cache
 
 import base45
@@ -19,11 +20,29 @@ from coverslip.errors import DamagedMessageError, DecoderMissingError, RecordToo
 
 MASK_PATTERN = 0
 VERSIONS = range(1, 41)
-_ALPHANUMERIC_L_40 = 4296
-"""Characters that the largest symbol (version 40, level L) holds in alphanumeric mode; ISO/IEC 18004, table 7."""
 
-MAX_FRAME_BYTES = _ALPHANUMERIC_L_40 // 3 * 2
-"""Base45 turns 2 bytes into 3 characters."""
+
+class Level(Enum):
+    """Error correction of a symbol: about 7 %, 15 % and 25 % of its codewords may be wrong, twice as many if it is known which.
+
+    The values are the indicators of ISO/IEC 18004, table 12.
+    """
+
+    L = qrcode.constants.ERROR_CORRECT_L
+    M = qrcode.constants.ERROR_CORRECT_M
+    Q = qrcode.constants.ERROR_CORRECT_Q
+
+
+_ALPHANUMERIC_40 = {Level.L: 4296, Level.M: 3391, Level.Q: 2420}
+"""Characters that the largest symbol (version 40) holds in alphanumeric mode; ISO/IEC 18004, table 7."""
+
+
+def largest_frame(level: Level) -> int:
+    """The most bytes that a symbol of a level holds: Base45 turns 2 bytes into 3 characters."""
+    return _ALPHANUMERIC_40[level] // 3 * 2
+
+
+MAX_FRAME_BYTES = largest_frame(Level.L)
 
 _SCALE = 4
 _QUIET_ZONE = 4
@@ -39,25 +58,40 @@ def version_of(side: int) -> int:
     return (side - 17) // 4
 
 
-def version_for(frame_bytes: int) -> int:
-    """The smallest version that holds a frame of so many bytes, 1 to `MAX_FRAME_BYTES`.
+def level_for(frame_bytes: int, levels: Sequence[Level]) -> Level:
+    """The first of some levels whose largest symbol holds a frame of so many bytes.
+
+    Raises
+    ------
+    RecordTooLargeError
+        None does.
+    """
+    for level in levels:
+        if frame_bytes <= largest_frame(level):
+            return level
+    raise RecordTooLargeError(needed=frame_bytes, available=max(largest_frame(level) for level in levels))
+
+
+def version_for(frame_bytes: int, level: Level = Level.L) -> int:
+    """The smallest version of a level that holds a frame of so many bytes, 1 to `largest_frame`.
 
     The library would find it too, by coding the text once more for each version it tries.
     """
     pairs, odd = divmod(frame_bytes, 2)
     letters = 3 * pairs + 2 * odd
     bits = 4 + 11 * (letters // 2) + 6 * (letters % 2)  # ISO/IEC 18004 section 7.4.4
-    limits = BIT_LIMIT_TABLE[qrcode.constants.ERROR_CORRECT_L]
+    limits = BIT_LIMIT_TABLE[level.value]
     return next(version for version in VERSIONS if bits + length_in_bits(MODE_ALPHA_NUM, version) <= limits[version])
 
 
-def draw(frame: bytes) -> NDArray[np.bool_]:
+def draw(frame: bytes, level: Level = Level.L) -> NDArray[np.bool_]:
     """The symbol of a sealed frame.
 
     Parameters
     ----------
     frame : bytes
-        1 to `MAX_FRAME_BYTES` bytes.
+        1 to `largest_frame` bytes.
+    level : Level
 
     Returns
     -------
@@ -69,29 +103,26 @@ def draw(frame: bytes) -> NDArray[np.bool_]:
     RecordTooLargeError
         The frame is larger than the largest symbol holds.
     """
-    if len(frame) > MAX_FRAME_BYTES:
-        raise RecordTooLargeError(needed=len(frame), available=MAX_FRAME_BYTES)
-    code = qrcode.QRCode(
-        version=version_for(len(frame)), error_correction=qrcode.constants.ERROR_CORRECT_L, border=0, mask_pattern=MASK_PATTERN
-    )
+    version = version_for(len(frame), level_for(len(frame), [level]))
+    code = qrcode.QRCode(version=version, error_correction=level.value, border=0, mask_pattern=MASK_PATTERN)
     # The mode is named: left to guess, the library takes a text of digits alone for a number.
     code.add_data(QRData(base45.b45encode(frame), mode=MODE_ALPHA_NUM, check_data=False))
     code.make(fit=False)
     return np.array(code.modules, dtype=bool)
 
 
-@lru_cache(maxsize=64)
-def function_modules(version: int) -> NDArray[np.int8]:
-    """The modules that are the same in every symbol of ours of a version: finder, timing, alignment, format and version.
+@lru_cache(maxsize=128)
+def function_modules(version: int, level: Level = Level.L) -> NDArray[np.int8]:
+    """The modules that are the same in every symbol of ours of a version and level: finder, timing, alignment, format and version.
+
+    Their places are the same at every level; only the format's values are not.
 
     Returns
     -------
     int8 [n, n]
         1 = dark, -1 = light, 0 = depends on the data.
     """
-    code = qrcode.QRCode(
-        version=version, error_correction=qrcode.constants.ERROR_CORRECT_L, border=0, mask_pattern=MASK_PATTERN
-    )
+    code = qrcode.QRCode(version=version, error_correction=level.value, border=0, mask_pattern=MASK_PATTERN)
     side = side_of(version)
     code.modules_count = side
     code.modules = [[None] * side for _ in range(side)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -30,8 +30,9 @@ from coverslip.errors import (
 from coverslip.keys import Recipient
 from coverslip.metrics import Psnr
 from coverslip.outcome import FrameReport, SpooledReports, Tally, changed_outside
-from coverslip.pipeline.planes import Planes, engine_planes, settle_step
+from coverslip.pipeline.planes import Planes, engine_planes, settled
 from coverslip.pipeline.reading import check_value, read_paper, read_plane, read_votes, uid_key
+from coverslip.pipeline.trials import CODECS, spoiler
 from coverslip.scheme import address
 from coverslip.scheme.carriers import is_noisy
 from coverslip.scheme.dct import COEFFICIENTS, SIDE
@@ -42,6 +43,9 @@ from coverslip.scheme.profiles import Profile, Scheme
 from coverslip.seal import seal
 
 _LARGEST_SLOT = 8190
+_CROPS = (0.0, 0.03, 0.06, 0.09, 0.12)
+"""Shares of the side that are cut off every edge, for which an address variant shall do well."""
+
 _NO_BODY = "no body was found"
 _NO_BLOCK = "no block may carry"
 _NOISY = "what is outside the outline is as uneven as tissue, so that nothing tells the two apart"
@@ -173,8 +177,21 @@ def _request(planes: Planes, frames: slice, plane: PhasePlane, profile: Profile)
     )
 
 
+def _spoilt(codec: str) -> str:
+    """Why a frame that reads back now carries nothing all the same."""
+    return f"it would not come back after {codec}"
+
+
+_SPOILT = frozenset(_spoilt(codec) for codec in CODECS)
+
+
 def _covered(carriers: NDArray[np.bool_], slots: NDArray[np.int32]) -> int:
     return int(np.unique(slots[carriers]).size)
+
+
+def _without_edges(shape: tuple[int, ...], share: float) -> tuple[slice, ...]:
+    """The blocks that are left where every edge loses a share of its side."""
+    return tuple(slice(cut := round(share * side), side - cut) for side in shape)
 
 
 @dataclass
@@ -201,7 +218,7 @@ class _Embedder:
         self._profile = profile
         self._engine = engine
         self._sealed = sealed
-        self.symbol = symbols.draw(sealed)
+        self.symbol = symbols.draw(sealed, symbols.level_for(len(sealed), profile.levels))
         self._slots_needed = address.slot_count(len(self.symbol), len(profile.coefficients))
         if self._slots_needed > _LARGEST_SLOT:
             raise RecordTooLargeError(needed=len(sealed), available=symbols.MAX_FRAME_BYTES)
@@ -210,7 +227,7 @@ class _Embedder:
 
     def _phase_plane(self, variant: int) -> PhasePlane:
         assert self._dither is not None
-        return phase_plane(self.symbol, self._dither, self._profile.coefficients, self._profile.alpha, variant)
+        return phase_plane(self.symbol, self._dither, self._profile, variant)
 
     def _judge(
         self,
@@ -254,10 +271,11 @@ class _Embedder:
         return attempts
 
     def _reaching_most(self, attempt: _Attempt) -> int:
-        """The variant under which the carriers of an attempt reach most slots."""
-        rows, cols = attempt.report.carriers.shape
-        planes = [address.slot_plane(rows, cols, self._slots_needed, variant) for variant in range(address.VARIANTS)]
-        return int(np.argmax([_covered(attempt.report.carriers, plane) for plane in planes]))
+        """The variant under which the carriers of an attempt reach most slots, counted over the whole and what crops leave of it."""
+        carriers = attempt.report.carriers
+        planes = [address.slot_plane(*carriers.shape, self._slots_needed, variant) for variant in range(address.VARIANTS)]
+        left = [_without_edges(carriers.shape, share) for share in _CROPS]
+        return int(np.argmax([sum(_covered(carriers[kept], plane[kept]) for kept in left) for plane in planes]))
 
     def _batch(self, start: int, stop: int) -> list[_Attempt]:
         attempts = self._variant(slice(start, stop), 0)
@@ -271,7 +289,15 @@ class _Embedder:
                 if report.votes is not None or report.reason in _WHATEVER_THE_ADDRESS:
                     break
                 attempts[i] = self._variant(slice(start + i, start + i + 1), variant)[0]
-        return attempts
+        return [self._tried(attempt) for attempt in attempts] if self._profile.tried else attempts
+
+    def _tried(self, attempt: _Attempt) -> _Attempt:
+        """An attempt that comes back still counts only when it does so after lossy codecs too."""
+        report = attempt.report
+        if report.votes is None:
+            return attempt
+        codec = spoiler(attempt.stego, self._planes.legal, self._recipient, self._profile, self._sealed)
+        return attempt if codec is None else replace(attempt, report=replace(report, votes=None, reason=_spoilt(codec)))
 
     def run(self) -> Iterator[list[_Attempt]]:
         """Every frame, in order, some at a time."""
@@ -308,6 +334,11 @@ def _refuse(reports: Sequence[FrameReport], slots_needed: int) -> CoverslipError
         return NoBodyError(
             "no body was outlined in any frame; an image of a body with air around it was expected: "
             "look at it with 'coverslip inspect', and leave it out if it shows none"
+        )
+    if spoilt := sorted({r.reason for r in reports if r.reason in _SPOILT}):
+        return DoesNotComeBackError(
+            f"the record would be lost to what the profile is for ({'; '.join(spoilt)}); nothing was written: "
+            "use --profile default for lossless handling, or choose a slice with more air"
         )
     best = max(reports, key=lambda r: int(r.carriers.sum()))
     if not best.carriers.any():
@@ -382,27 +413,42 @@ def embed(
         raise AlreadyCarriesError(
             "the instance carries a record already; an original was expected: extract it first, or leave the file as it is"
         )
-    profile = settle_step(options.profile, options.beta, instance)
     if sealed_frame is None:
         clean, sealed = _sealed_header(instance, recipient, options.allow_burned_in)
     else:
         clean, sealed = copy.deepcopy(instance.dataset), _Sealed(sealed_frame, 0, 0, [])
     planes = engine_planes(instance, options.use_padding)
-    paper = profile.scheme is Scheme.PAPER
-    embedder = (_PaperEmbedder if paper else _Embedder)(planes, recipient, profile, engine, sealed.frame)
-    stego = SpooledFrames(instance.frames.shape, instance.legal, spool)
-    frames, tally = SpooledReports(spool), Tally()
-    for attempts in embedder.run():
-        start = len(frames)
-        cover = instance.frames.read(start, start + len(attempts))
-        made = _assemble(planes, start, attempts)
-        tally.add(cover, made, [a.report.carriers for a in attempts])
-        stego.add(made)
-        frames.extend(a.report for a in attempts)
-    _verify_all(frames, address.slot_count(len(embedder.symbol), len(profile.coefficients)), paper)
+    for profile in settled(options.profile, options.beta, instance):
+        paper = profile.scheme is Scheme.PAPER
+        embedder = (_PaperEmbedder if paper else _Embedder)(planes, recipient, profile, engine, sealed.frame)
+        made = _embed_frames(instance, planes, embedder, spool)
+        if any(frame.votes is not None for frame in made.frames) or not any(frame.reason in _SPOILT for frame in made.frames):
+            break
+    _verify_all(made.frames, address.slot_count(len(embedder.symbol), len(profile.coefficients)), paper)
     header.mark(clean, profile.name, profile.step, check_value(recipient, str(clean.SOPInstanceUID)))
-    report = _report(instance, tally, frames, embedder.symbol, profile, sealed)
-    return Embedding(instance.with_dataset(clean), stego, frames, embedder.symbol, report)
+    report = _report(instance, made.tally, made.frames, embedder.symbol, profile, sealed)
+    return Embedding(instance.with_dataset(clean), made.stego, made.frames, embedder.symbol, report)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Every frame of an instance, done with one choice of step and votes."""
+
+    stego: SpooledFrames
+    frames: SpooledReports
+    tally: Tally
+
+
+def _embed_frames(instance: Instance, planes: Planes, embedder: _Embedder, spool: Path | None) -> _Made:
+    made = _Made(SpooledFrames(instance.frames.shape, instance.legal, spool), SpooledReports(spool), Tally())
+    for attempts in embedder.run():
+        start = len(made.frames)
+        cover = instance.frames.read(start, start + len(attempts))
+        stego = _assemble(planes, start, attempts)
+        made.tally.add(cover, stego, [a.report.carriers for a in attempts])
+        made.stego.add(stego)
+        made.frames.extend(a.report for a in attempts)
+    return made
 
 
 def _sealed_header(instance: Instance, recipient: Recipient, allow_burned_in: bool) -> tuple[Dataset, _Sealed]:

@@ -24,7 +24,7 @@ from coverslip.errors import (
 from coverslip.keys import Identity, Recipient
 from coverslip.pipeline.planes import Planes, engine_planes, own_span
 from coverslip.pipeline.reading import check_value, open_frame, read_cropped, read_paper, read_plane, read_votes
-from coverslip.scheme.profiles import PROFILES, Profile, Scheme
+from coverslip.scheme.profiles import PROFILES, Profile, Scheme, readable
 from coverslip.scheme.reader import Votes
 
 _ALPHAS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.35, 0.4, 0.45)
@@ -72,8 +72,9 @@ def _candidates(marked: header.Mark | None, profile: Profile | None, instance: I
     """The profiles to try, likeliest first: the one the header names, the caller's, then the rest; the paper's only when named."""
     named = None if marked is None else PROFILES.get(marked.profile)
     if marked is not None and named is not None and profile in (None, named):
-        yield replace(named, step=marked.step)
-    for candidate in [p for p in PROFILES.values() if p.scheme is Scheme.KEYED] if profile is None else [profile]:
+        yield from readable(replace(named, step=marked.step))
+    wanted = [p for p in PROFILES.values() if p.scheme is Scheme.KEYED] if profile is None else [profile]
+    for candidate in (version for each in wanted for version in readable(each)):
         # The image's range is looked up only where a step depends on it: it takes a pass over every frame.
         yield from candidate.near_span(own_span(instance)) if candidate.span_share else [candidate]
     if marked is not None and named is not None and profile is None and named.scheme is Scheme.KEYED:

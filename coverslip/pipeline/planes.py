@@ -69,7 +69,12 @@ def settle_step(profile: Profile, beta: float | None, instance: Instance) -> Pro
     """The profile with its step settled: by beta over the legal range, or over the image's own for the paper's scheme; else by the
     profile itself, which may want the image's own range for it.
     """
+    return settled(profile, beta, instance)[0]
+
+
+def settled(profile: Profile, beta: float | None, instance: Instance) -> list[Profile]:
+    """As `settle_step`, with what a writer tries next where that does not hold what the profile promises."""
     if profile.scheme is Scheme.PAPER:
-        return profile.with_beta(beta or PAPER_BETA, own_span(instance))
+        return [profile.with_beta(beta or PAPER_BETA, own_span(instance))]
     lo, hi = instance.legal
-    return profile.for_span(own_span(instance)) if beta is None else profile.with_beta(beta, hi - lo)
+    return profile.choices(own_span(instance)) if beta is None else [profile.with_beta(beta, hi - lo)]

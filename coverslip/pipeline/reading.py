@@ -67,7 +67,7 @@ def read_plane(
         return None
     clear = None if mask is None else ~to_blocks(mask).any(axis=-1)
     dither = dither_plane(dither_key(recipient.public), rows, cols)
-    return Reader(measured, dither, profile.step, profile.coefficients, profile.alpha, clear).find()
+    return Reader(measured, dither, profile, clear).find()
 
 
 def read_cropped(pixels: NDArray[np.int32], recipient: Recipient, profile: Profile) -> Votes | None:
@@ -80,7 +80,7 @@ def read_cropped(pixels: NDArray[np.int32], recipient: Recipient, profile: Profi
     measured = measure_plane(pixels[down:, right:], profile.step)
     rows, cols = measured.shape[:2]
     dither = dither_plane(key, row + rows, col + cols)[row:, col:]
-    return Reader(measured, dither, profile.step, profile.coefficients, profile.alpha, origin=(row, col)).find()
+    return Reader(measured, dither, profile, origin=(row, col)).find()
 
 
 def read_paper(pixels: NDArray[np.int32], engine: Engine, profile: Profile) -> Votes | None:

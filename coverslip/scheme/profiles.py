@@ -6,11 +6,16 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from math import ceil, log2
 
+from coverslip.symbol import Level
+
 LOW_FOUR = (0, 1, 4, 5)
 """DC and the three lowest AC coefficients of a 4 x 4 block."""
 
 LOW_SIX = (0, 1, 2, 4, 5, 8)
 """DC and the five lowest AC coefficients of a 4 x 4 block."""
+
+LOW_TEN = (0, 1, 2, 3, 4, 5, 6, 8, 9, 12)
+"""DC and the nine lowest AC coefficients of a 4 x 4 block: row and column number add up to 3 at most."""
 
 ALL_SIXTEEN = tuple(range(16))
 
@@ -50,9 +55,17 @@ class Profile:
     span_share : float
         Least step as a share of the image's own range, for what shall survive codecs whose error grows with that range; from 0.
     best_variant : bool
-        Take the address variant whose carriers reach most slots, even where another one reads back already.
+        Take the address variant under which a cropped image keeps most, even where another one reads back already.
     least_votes : float
         Mean carriers for each slot below which a frame carries nothing: what would read back now, but not after what the profile is for.
+    levels : tuple of Level
+        Error correction of the symbol, the wanted one first; the next where a record is too large for it.
+    turns : bool
+        Blocks turn their modules among their coefficients, so that a module does not stand in the same one in every block.
+    tried : bool
+        A frame counts only when it comes back after lossy codecs too, tried on itself.
+    fallbacks : tuple of (rungs, votes)
+        What is tried next where no frame does: so many rungs above the profile's own step, with so many votes wanted.
     """
 
     name: str
@@ -65,6 +78,10 @@ class Profile:
     span_share: float = 0.0
     best_variant: bool = False
     least_votes: float = 0.0
+    levels: tuple[Level, ...] = (Level.L,)
+    turns: bool = False
+    tried: bool = False
+    fallbacks: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.step > 0:
@@ -100,12 +117,20 @@ class Profile:
         """
         return replace(self, step=_rung(self._lowest_rung(span))) if self.span_share else self
 
-    def near_span(self, span: int) -> list[Profile]:
-        """`for_span` and the rungs above and below it: what to read with where something may have changed the image's range since."""
+    def choices(self, span: int) -> list[Profile]:
+        """`for_span` and the ``fallbacks``, in the order in which a writer tries them."""
         if not self.span_share:
             return [self]
         lowest = self._lowest_rung(span)
-        return [replace(self, step=_rung(rung)) for rung in (lowest, lowest + 1, lowest - 1) if rung >= 0]
+        return [replace(self, step=_rung(lowest + rungs), votes=votes) for rungs, votes in ((0, self.votes), *self.fallbacks)]
+
+    def near_span(self, span: int) -> list[Profile]:
+        """The steps of `choices`, a rung more and a rung less: what to read with where something may have changed the image's range."""
+        if not self.span_share:
+            return [self]
+        lowest = self._lowest_rung(span)
+        highest = lowest + max((rungs for rungs, _ in self.fallbacks), default=0)
+        return [replace(self, step=_rung(rung)) for rung in (*range(lowest, highest + 2), lowest - 1) if rung >= 0]
 
     def _lowest_rung(self, span: int) -> int:
         # The least of rounding errors must not lift an exact rung to the next.
@@ -119,10 +144,38 @@ def _rung(number: int) -> float:
 
 FAINT = Profile("faint", Scheme.KEYED, 4.0, ALL_SIXTEEN, 1)
 DEFAULT = Profile("default", Scheme.KEYED, 8.0, ALL_SIXTEEN, 3)
-ROBUST = Profile("robust", Scheme.KEYED, LOWEST_RUNG, LOW_SIX, 8, span_share=1 / 6, best_variant=True, least_votes=2.5)
+ROBUST = Profile(
+    "robust",
+    Scheme.KEYED,
+    LOWEST_RUNG,
+    LOW_TEN,
+    5,
+    span_share=1 / 6,
+    best_variant=True,
+    least_votes=1.5,
+    levels=(Level.Q, Level.M, Level.L),
+    turns=True,
+    tried=True,
+    fallbacks=((1, 3), (2, 2), (3, 2)),
+)
+FIRST_ROBUST = replace(ROBUST, coefficients=LOW_SIX, votes=8, least_votes=2.5, levels=(Level.L,), turns=False, tried=False, fallbacks=())
+"""`ROBUST` as files that were made with models 1 to 3 have it."""
+
 PAPER_BETA = 1000.0
 """The beta of the paper's Table 3; its step follows from the image's own range, by which the paper normalises."""
 
 PAPER = Profile("paper", Scheme.PAPER, 4 * 4095 / PAPER_BETA, ALL_SIXTEEN, 1, alpha=0.02, margin=0)
 
 PROFILES: dict[str, Profile] = {p.name: p for p in (FAINT, DEFAULT, ROBUST, PAPER)}
+
+FORMER: dict[str, tuple[Profile, ...]] = {ROBUST.name: (FIRST_ROBUST,)}
+"""What earlier versions wrote under the names of `PROFILES`; readers try it after what is written today."""
+
+
+def readable(profile: Profile) -> tuple[Profile, ...]:
+    """The profiles to read with where one is named: itself, and what earlier versions meant by one of `PROFILES`, at the same step."""
+    known = PROFILES.get(profile.name)
+    if known is None or replace(profile, step=known.step, span_share=known.span_share) != known:
+        return (profile,)
+    former = FORMER.get(profile.name, ())
+    return (profile, *(replace(version, step=profile.step, span_share=profile.span_share) for version in former))

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from coverslip.scheme import address
 from coverslip.scheme.dct import COEFFICIENTS
 from coverslip.scheme.detect import Carrying, carrying, densities
-from coverslip.symbol import VERSIONS, function_modules, side_of
+from coverslip.scheme.profiles import Profile
+from coverslip.symbol import VERSIONS, Level, function_modules, side_of
 
 _MASKED_LOG_ODDS = -4.0
 _LEAST_WEIGHT = 0.02
@@ -40,16 +41,19 @@ class Votes:
         Address variant, 0 to 3.
     agreement : float
         How far the known patterns agree, in standard deviations.
+    level : Level
+        Error correction of the symbol.
     """
 
     modules: NDArray[np.float32]
     version: int
     variant: int
     agreement: float
+    level: Level = Level.L
 
     def symbol(self) -> NDArray[np.bool_]:
         """The modules' signs, with the patterns that are known drawn in; bool [n, n]."""
-        known = function_modules(self.version)
+        known = function_modules(self.version, self.level)
         return np.where(known == 0, self.modules > 0, known > 0)
 
 
@@ -68,16 +72,6 @@ def _ratios(turned: NDArray[np.uint8], found: Carrying, chosen: NDArray[np.int64
     return ratios
 
 
-def _tally(
-    ratios: NDArray[np.float32], slots: NDArray[np.int32], count: int
-) -> NDArray[np.float32]:
-    """Sum weighted ratios [n, K] over the blocks of each slot: float32 [count, K]."""
-    per_block = ratios.shape[1]
-    index = slots[:, None] * per_block + np.arange(per_block)
-    summed = np.bincount(index.reshape(-1), weights=ratios.reshape(-1), minlength=count * per_block)
-    return summed.astype(np.float32).reshape(count, per_block)
-
-
 def _agreement(found: NDArray[np.float32], known: NDArray[np.int8]) -> float:
     """How far the votes for known modules agree with what they are, in standard deviations."""
     length = float(np.sqrt((found**2).sum()))
@@ -93,12 +87,8 @@ class Reader:
         Measured (c / step) mod 1, in 1/256.
     dither : uint8 [Hb, Wb, 16]
         From `coverslip.scheme.dither.dither_plane`.
-    step : float
-        Grey levels.
-    coefficients : tuple of int
-        Which coefficients carry.
-    alpha : float
-        Place of a 0 between two lattice points.
+    profile : Profile
+        With its step settled.
     clear : bool [Hb, Wb], optional
         False where a mask says body; those blocks count for less, never for nothing.
     origin : (int, int)
@@ -109,39 +99,55 @@ class Reader:
         self,
         phases: NDArray[np.uint8],
         dither: NDArray[np.uint8],
-        step: float,
-        coefficients: tuple[int, ...],
-        alpha: float,
+        profile: Profile,
         clear: NDArray[np.bool_] | None = None,
         origin: tuple[int, int] = (0, 0),
     ) -> None:
         self._shape: tuple[int, int] = (phases.shape[0], phases.shape[1])
         self._origin = origin
         turned = (phases + dither).reshape(-1, COEFFICIENTS)
-        if len(coefficients) != COEFFICIENTS:
-            turned = turned[:, list(coefficients)]
+        if len(profile.coefficients) != COEFFICIENTS:
+            turned = turned[:, list(profile.coefficients)]
         bias = 0.0 if clear is None else np.where(clear.reshape(-1), 0.0, _MASKED_LOG_ODDS).astype(np.float32)
-        found = carrying(turned, self._shape, step, alpha, bias)
+        found = carrying(turned, self._shape, profile.step, profile.alpha, bias)
         self.weight: NDArray[np.float32] = found.weight.reshape(self._shape)
         self._blocks = np.flatnonzero(found.weight > _LEAST_WEIGHT)
-        self._ratios = _ratios(turned, found, self._blocks, alpha)
-        self._per_block = len(coefficients)
+        self._ratios = _ratios(turned, found, self._blocks, profile.alpha)
+        self._per_block = len(profile.coefficients)
+        self._levels = profile.levels
+        self._places = self._module_places(profile.turns)
+
+    def _module_places(self, turns: bool) -> NDArray[np.int64]:
+        """Which module of its slot each coefficient of the counted blocks carries: int64 [m or 1, K]."""
+        places = np.arange(self._per_block)[np.newaxis]
+        if not turns:
+            return places
+        (down, right), (rows, cols) = self._origin, self._shape
+        turned = address.turn_plane(rows + down, cols + right, self._per_block)[down:, right:]
+        return (places + turned.reshape(-1)[self._blocks, np.newaxis]) % self._per_block
+
+    def _tally(self, blocks: NDArray[np.int64] | slice, slots: NDArray[np.int32], count: int) -> NDArray[np.float32]:
+        """Sums of what some of the counted blocks say over the blocks of each slot [m]: float32 [count, K], by module."""
+        places = self._places if len(self._places) == 1 else self._places[blocks]
+        index = slots[:, np.newaxis] * self._per_block + places
+        summed = np.bincount(index.reshape(-1), weights=self._ratios[blocks].reshape(-1), minlength=count * self._per_block)
+        return summed.astype(np.float32).reshape(count, self._per_block)
 
     def _modules(self, version: int, variant: int) -> NDArray[np.float32]:
         side = side_of(version)
         count = address.slot_count(side, self._per_block)
         slots = self._slots(count, variant).reshape(-1)[self._blocks]
-        return address.gather(_tally(self._ratios, slots, count), side)
+        return address.gather(self._tally(slice(None), slots, count), side)
 
     def _agreement(self, version: int, variant: int, chosen: NDArray[np.int64]) -> float:
         """How far what some blocks [m] say of the known patterns agrees with them; no other module is counted."""
         side = side_of(version)
-        known = address.known_modules(side)
+        known = address.known_modules(side, self._levels[0])
         count, before = address.slot_count(side, self._per_block), side * side - known.size
         first = before // self._per_block
         slots = self._slots(count, variant).reshape(-1)[self._blocks[chosen]]
         here = np.flatnonzero(slots >= first)
-        found = _tally(self._ratios[chosen[here]], slots[here] - first, count - first).reshape(-1)
+        found = self._tally(chosen[here], slots[here] - first, count - first).reshape(-1)
         return _agreement(found[before - first * self._per_block :][: known.size], known)
 
     def _slots(self, count: int, variant: int) -> NDArray[np.int32]:
@@ -149,10 +155,14 @@ class Reader:
         return address.slot_plane(rows + down, cols + right, count, variant)[down:, right:]
 
     def votes(self, version: int, variant: int = 0) -> Votes:
-        """The votes under a known version and variant."""
+        """The votes under a known version and variant, and the level that they agree with best."""
         modules = self._modules(version, variant)
-        known = function_modules(version)
-        return Votes(modules, version, variant, _agreement(modules[known != 0], known[known != 0]))
+        agreement = {}
+        for level in self._levels:
+            known = function_modules(version, level)
+            agreement[level] = _agreement(modules[known != 0], known[known != 0])
+        level = max(agreement, key=lambda level: agreement[level])
+        return Votes(modules, version, variant, agreement[level], level)
 
     def find(self) -> Votes | None:
         """The votes under the version and variant that the known patterns agree with; None when none does."""

@@ -17,16 +17,16 @@ from reedsolo import ReedSolomonError, RSCodec
 
 from coverslip.scheme.address import module_order
 from coverslip.scheme.reader import Votes
-from coverslip.symbol import MASK_PATTERN, function_modules, side_of
+from coverslip.symbol import MASK_PATTERN, Level, function_modules, side_of
 
 _SPARE = 4
 """Parity codewords kept back for errors nobody doubted: two of them. A block repaired with none to spare may be repaired wrongly, which
 the seal would notice."""
 
 
-@lru_cache(maxsize=64)
-def block_layout(version: int) -> tuple[NDArray[np.int64], tuple[tuple[int, int], ...]]:
-    """Where the codewords of each Reed-Solomon block stand in a level L symbol.
+@lru_cache(maxsize=128)
+def block_layout(version: int, level: Level = Level.L) -> tuple[NDArray[np.int64], tuple[tuple[int, int], ...]]:
+    """Where the codewords of each Reed-Solomon block stand in a symbol.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def block_layout(version: int) -> tuple[NDArray[np.int64], tuple[tuple[int, int]
     sizes : tuple of (total, data)
         Codewords of each block.
     """
-    blocks = rs_blocks(version, qrcode.constants.ERROR_CORRECT_L)
+    blocks = rs_blocks(version, level.value)
     sizes = tuple((block.total_count, block.data_count) for block in blocks)
     index = np.full((len(sizes), max(total for total, _ in sizes)), -1, dtype=np.int64)
     place = 0
@@ -56,7 +56,7 @@ def block_layout(version: int) -> tuple[NDArray[np.int64], tuple[tuple[int, int]
 def _codewords(votes: Votes) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Codewords as read, unmasked, and the log-likelihood ratio of each of their bits, above 0 = 1: uint8 [n], float32 [n, 8]."""
     side = side_of(votes.version)
-    index, _ = block_layout(votes.version)
+    index, _ = block_layout(votes.version, votes.level)
     order = module_order(side)[: 8 * (int(index.max()) + 1)]
     row, col = np.divmod(order, side)
     ratios = votes.modules.reshape(-1)[order]
@@ -101,19 +101,19 @@ def repair(votes: Votes) -> NDArray[np.bool_] | None:
         True = dark.
     """
     words, ratios = _codewords(votes)
-    index, sizes = block_layout(votes.version)
+    index, sizes = block_layout(votes.version, votes.level)
     fixed = words.copy()
     for places, (total, data) in zip(index, sizes, strict=True):
         block = _decode(words[places[:total]], ratios[places[:total]], total - data)
         if block is None:
             return None
         fixed[places[:total]] = np.frombuffer(block, dtype=np.uint8)
-    return _drawn(votes.version, fixed)
+    return _drawn(votes.version, votes.level, fixed)
 
 
-def _drawn(version: int, words: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    code = qrcode.QRCode(version=version, error_correction=qrcode.constants.ERROR_CORRECT_L, border=0, mask_pattern=MASK_PATTERN)
-    known = function_modules(version)
+def _drawn(version: int, level: Level, words: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    code = qrcode.QRCode(version=version, error_correction=level.value, border=0, mask_pattern=MASK_PATTERN)
+    known = function_modules(version, level)
     code.modules_count = len(known)
     code.modules = [[None if value == 0 else bool(value > 0) for value in row] for row in known]
     code.map_data(words.tolist(), MASK_PATTERN)

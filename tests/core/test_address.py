@@ -65,5 +65,14 @@ def test_cutting_rows_and_columns_moves_every_block_by_the_same_number_of_slots(
     assert (moved == moved[0, 0]).all()
 
 
+@pytest.mark.parametrize("per_block", [4, 6, 10, 16])
+def test_turns_are_even_and_differ_between_neighbours(per_block):
+    turns = address.turn_plane(64, 96, per_block)
+    counts = np.bincount(turns.reshape(-1), minlength=per_block)
+    assert counts.size == per_block
+    assert counts.min() > 0.95 * turns.size / per_block
+    assert np.mean(turns[1:] == turns[:-1]) < 0.05 and np.mean(turns[:, 1:] == turns[:, :-1]) < 0.05
+
+
 def test_a_row_of_blocks_visits_all_slots_before_it_comes_back():
     assert len(set(address.slot_plane(1, 371, 371)[0].tolist())) == 371

@@ -16,8 +16,8 @@ KEY = dither_key(b"c" * 32)
 def embedded(profile):
     rng = np.random.default_rng(4)
     cover = rng.normal(40, 12, (320, 400)).clip(0, 4095).astype(np.int32)
-    symbol = symbols.draw(rng.bytes(120))
-    plane = phase_plane(symbol, dither_plane(KEY, 80, 100), profile.coefficients, profile.alpha)
+    symbol = symbols.draw(rng.bytes(120), profile.levels[0])
+    plane = phase_plane(symbol, dither_plane(KEY, 80, 100), profile)
     coefficients = np.zeros(16, dtype=np.float32)
     coefficients[list(profile.coefficients)] = 1
     allowed = np.ones((80, 100), dtype=bool)
@@ -47,7 +47,7 @@ def test_finds_the_place_of_what_was_cut_out_and_reads_it(profile, top, left, ro
     phases = measure_plane(aligned, profile.step)
     rows, cols = phases.shape[:2]
     dither = dither_plane(KEY, row + rows, col + cols)[row:, col:]
-    votes = Reader(phases, dither, profile.step, profile.coefficients, profile.alpha, origin=(row, col)).find()
+    votes = Reader(phases, dither, profile, origin=(row, col)).find()
     assert votes is not None
     assert symbols.read(votes.symbol()) == symbols.read(symbol)
 

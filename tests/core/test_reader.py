@@ -17,12 +17,12 @@ from coverslip.scheme.reference import measure_plane
 KEY = dither_key(b"k" * 32)
 
 
-def embedded(profile, frame_bytes=120, size=256, seed=1, variant=0):
+def embedded(profile, frame_bytes=120, size=256, seed=1, variant=0, level=None):
     rng = np.random.default_rng(seed)
     cover = rng.normal(40, 12, (size, size)).clip(0, 4095).astype(np.int32)
-    symbol = symbols.draw(rng.bytes(frame_bytes))
+    symbol = symbols.draw(rng.bytes(frame_bytes), level or profile.levels[0])
     dither = dither_plane(KEY, size // 4, size // 4)
-    plane = phase_plane(symbol, dither, profile.coefficients, profile.alpha, variant)
+    plane = phase_plane(symbol, dither, profile, variant)
     coefficients = np.zeros(16, dtype=np.float32)
     coefficients[list(profile.coefficients)] = 1
     allowed = np.ones((size // 4, size // 4), dtype=bool)
@@ -33,7 +33,7 @@ def embedded(profile, frame_bytes=120, size=256, seed=1, variant=0):
 
 def reader(pixels, profile, key=KEY):
     dither = dither_plane(key, pixels.shape[0] // 4, pixels.shape[1] // 4)
-    return Reader(measure_plane(pixels, profile.step), dither, profile.step, profile.coefficients, profile.alpha)
+    return Reader(measure_plane(pixels, profile.step), dither, profile)
 
 
 @pytest.mark.parametrize("profile", [FAINT, DEFAULT, ROBUST], ids=lambda p: p.name)
@@ -50,6 +50,30 @@ def test_finds_the_version(version_bytes):
     _, stego, symbol = embedded(DEFAULT, frame_bytes=version_bytes, size=384)
     votes = reader(stego, DEFAULT).find()
     assert votes is not None and np.array_equal(votes.symbol(), symbol)
+
+
+@pytest.mark.parametrize("level", ROBUST.levels)
+def test_finds_the_level(level):
+    _, stego, symbol = embedded(ROBUST, level=level, size=384)
+    votes = reader(stego, ROBUST).find()
+    assert votes is not None and votes.level is level and np.array_equal(votes.symbol(), symbol)
+
+
+def spoilt(stego, coefficients, seed=7):
+    """The image with some coefficients of every block at random."""
+    noise = np.zeros((*(side // 4 for side in stego.shape), 16))
+    noise[..., coefficients] = np.random.default_rng(seed).normal(0, 1000, (*noise.shape[:2], len(coefficients)))
+    return np.rint(stego + from_blocks(inverse(noise))).astype(np.int32)
+
+
+@pytest.mark.parametrize("turns", [True, False])
+def test_turns_give_every_module_votes_from_coefficients_that_a_codec_spares(turns):
+    profile = replace(ROBUST, step=256.0, turns=turns)
+    _, stego, symbol = embedded(profile, size=384)
+    votes = reader(spoilt(stego, [3, 6, 9, 12]), profile).find()
+    assert votes is not None
+    wrong = np.mean(votes.symbol() != symbol)
+    assert wrong < 0.03 if turns else wrong > 0.1
 
 
 def test_finds_the_variant():

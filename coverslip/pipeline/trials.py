@@ -1,0 +1,78 @@
+"""What a stego plane meets on its way where a profile is for lossy codecs, tried on the very plane before it counts.
+
+A codec with a fixed budget takes from the background what the body needs: whether a record comes back depends on the image, and no
+figure that is known beforehand says so as surely as coding it once.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coverslip.errors import DamagedMessageError
+from coverslip.keys import Recipient
+from coverslip.pipeline.reading import read_plane, read_votes
+from coverslip.scheme.profiles import Profile
+
+Codec = Callable[[NDArray[np.int32], tuple[int, int]], NDArray[np.int32]]
+"""From a plane int32 [H, W] and its legal range to what a lossy codec leaves of it."""
+
+_JPEG2000_RATIO = 20
+_JPEG_QUALITY = 75
+
+
+def _whole(plane: NDArray[np.float64], legal: tuple[int, int]) -> NDArray[np.int32]:
+    return np.clip(np.rint(plane), *legal).astype(np.int32)
+
+
+def jpeg2000(plane: NDArray[np.int32], legal: tuple[int, int]) -> NDArray[np.int32]:
+    """JPEG 2000 (9/7, OpenJPEG) at 20:1 of the stored bits."""
+    import openjpeg.utils  # a codec is loaded when it is needed
+
+    lo, hi = legal
+    kind = np.int16 if lo < 0 else np.uint16
+    coded = openjpeg.utils.encode_array(
+        plane.astype(kind), bits_stored=int(hi - lo).bit_length(), photometric_interpretation=2, compression_ratios=[_JPEG2000_RATIO]
+    )
+    return _whole(openjpeg.utils.decode(bytes(coded)).reshape(plane.shape).astype(np.float64), legal)
+
+
+def jpeg(plane: NDArray[np.int32], legal: tuple[int, int]) -> NDArray[np.int32]:
+    """JPEG at quality 75 (libjpeg's tables) of the image scaled to 8 bits over its own range, and scaled back."""
+    from PIL import Image  # a codec is loaded when it is needed
+
+    lo, hi = int(plane.min()), int(plane.max())
+    scale = 255 / max(hi - lo, 1)
+    stream = io.BytesIO()
+    Image.fromarray(np.rint((plane - lo) * scale).astype(np.uint8)).save(stream, "JPEG", quality=_JPEG_QUALITY)
+    return _whole(lo + np.asarray(Image.open(stream)) / scale, legal)
+
+
+CODECS: dict[str, Codec] = {"JPEG 2000 at 20:1": jpeg2000, "JPEG at quality 75": jpeg}
+
+
+def spoiler(stego: NDArray[np.int32], legal: tuple[int, int], recipient: Recipient, profile: Profile, sealed: bytes) -> str | None:
+    """The first of `CODECS` after which a sealed frame does not come back; None where it comes back after each.
+
+    Parameters
+    ----------
+    stego : int32 [H, W]
+        Air dark.
+    legal : (lo, hi)
+    recipient : Recipient
+    profile : Profile
+        What it was embedded with.
+    sealed : bytes
+        What shall come back.
+    """
+    for name, codec in CODECS.items():
+        votes = read_plane(codec(stego, legal), recipient, profile)
+        try:
+            if votes is None or read_votes(votes) != sealed:
+                return name
+        except DamagedMessageError:
+            return name
+    return None
