@@ -9,13 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
-from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from coverslip.invented import write_invented_patient
 from coverslip.keys import Identity
 from coverslip.scheme.profiles import PROFILES
+from tests.covers import head_ct
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "docs/desk.md", "docs/console.md"]
@@ -36,9 +34,7 @@ def run(words, folder):
 @pytest.fixture
 def folder(tmp_path):
     """A folder with a cover, a key and a stego file, as the pages take for granted."""
-    dataset = dcmread(get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False))
-    write_invented_patient(dataset, seed=3)
-    dataset.save_as(tmp_path / "cover.dcm")
+    head_ct(3).save_as(tmp_path / "cover.dcm")
     return tmp_path
 
 
@@ -114,8 +110,7 @@ def test_the_training_page_goes_from_images_to_records(tmp_path):
         pytest.importorskip(module)
     (tmp_path / "images").mkdir()
     for number in range(3):
-        dataset = dcmread(get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False))
-        write_invented_patient(dataset, seed=number)
+        dataset = head_ct(number)
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         dataset.save_as(tmp_path / f"images/{number}.dcm")
     # Three patients may all fall to one side; this key parts them.

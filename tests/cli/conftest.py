@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
-from pydicom.data import get_testdata_file
 
-from coverslip.invented import write_invented_patient
+from tests.covers import head_ct
 
 
 @dataclass(frozen=True)
@@ -52,9 +50,7 @@ def keys(tmp_path_factory):
 @pytest.fixture(scope="session")
 def cover(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("cover") / "cover.dcm"
-    dataset = dcmread(get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False))
-    write_invented_patient(dataset, seed=11)
-    dataset.save_as(path)
+    head_ct(11).save_as(path)
     return path
 
 

@@ -12,7 +12,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from coverslip.invented import write_invented_patient
+from tests.covers import head_ct
 
 needs = ["scipy", "cv2", "contourpy", "pycocotools"]
 
@@ -22,8 +22,7 @@ def folder(tmp_path):
     """Two slices of two invented patients, and a file that is no image."""
     (tmp_path / "slices").mkdir()
     for number in (1, 2):
-        dataset = dcmread(get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False))
-        write_invented_patient(dataset, seed=number)
+        dataset = head_ct(number)
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         dataset.save_as(tmp_path / f"slices/{number}.dcm")
     return tmp_path

@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.data import get_testdata_file
 from scipy import ndimage
 
 from coverslip import pipeline
@@ -24,14 +23,12 @@ from coverslip.errors import (
     RecordTooLargeError,
     WrongKeyError,
 )
-from coverslip.invented import write_invented_patient
 from coverslip.keys import Identity
 from coverslip.pipeline import embedding
 from coverslip.scheme.profiles import DEFAULT, FAINT, PAPER, ROBUST
 from coverslip.scheme.reference import ReferenceEngine
 from coverslip.seal import seal, unseal
-
-CT = "J2K_pixelrep_mismatch.dcm"
+from tests.covers import head_ct
 
 
 def outline(pixels):
@@ -51,9 +48,7 @@ IDENTITY = Identity.generate()
 @pytest.fixture(scope="module")
 def cover(tmp_path_factory):
     path = tmp_path_factory.mktemp("cover") / "cover.dcm"
-    dataset = dcmread(get_testdata_file(CT, download=False))
-    write_invented_patient(dataset, seed=7)
-    dataset.save_as(path)
+    head_ct(7).save_as(path)
     return path
 
 

@@ -4,16 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pydicom import dcmread
-from pydicom.data import get_testdata_file
 
 from coverslip import pipeline
 from coverslip.dicom.instance import read_instance
 from coverslip.errors import DoesNotComeBackError
-from coverslip.invented import write_invented_patient
 from coverslip.pipeline import trials
 from coverslip.scheme.profiles import DEFAULT, ROBUST
-from tests.core.test_pipeline import CT, IDENTITY, embed
+from tests.core.test_pipeline import IDENTITY, embed
+from tests.covers import head_ct
 
 QUIET = replace(ROBUST, span_share=1e-4)
 """Steps far too small for a lossy codec: the lowest rung."""
@@ -22,9 +20,7 @@ QUIET = replace(ROBUST, span_share=1e-4)
 @pytest.fixture(scope="module")
 def cover(tmp_path_factory):
     path = tmp_path_factory.mktemp("cover") / "cover.dcm"
-    dataset = dcmread(get_testdata_file(CT, download=False))
-    write_invented_patient(dataset, seed=9)
-    dataset.save_as(path)
+    head_ct(9).save_as(path)
     return path
 
 

@@ -6,16 +6,14 @@ import tensorflow as tf
 from coverslip.edge.engine import RUNTIMES, LiteRtEngine
 from coverslip.graph import export
 from coverslip.graph.engine import TensorFlowEngine
-from pydicom import dcmread
-from pydicom.data import get_testdata_file
 
 from coverslip import pipeline
 from coverslip import record as records
 from coverslip.dicom import header
 from coverslip.dicom.instance import read_instance
-from coverslip.invented import write_invented_patient
 from coverslip.scheme.profiles import DEFAULT
 from tests import golden
+from tests.covers import head_ct
 
 GOLDEN = sorted(golden.FOLDER.glob("model*-*.dcm"))
 WRITERS = ["tensorflow", *RUNTIMES]
@@ -83,8 +81,7 @@ def of_runtime(name, folder):
 @pytest.fixture(scope="module")
 def head(tmp_path_factory):
     """A real head CT out of pydicom with an invented patient, and its record."""
-    dataset = dcmread(get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False))
-    write_invented_patient(dataset, seed=5)
+    dataset = head_ct(5)
     path = tmp_path_factory.mktemp("head") / "cover.dcm"
     return path, recorded(dataset, path)
 

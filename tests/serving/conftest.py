@@ -10,15 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
-from pydicom.data import get_testdata_file
 
-from coverslip.invented import write_invented_patient
 from coverslip.keys import Identity
 
 pytest.importorskip("grpc")
 
 from coverslip.serving.errors import RemoteError
+
+from tests.covers import head_ct
 
 
 class Server:
@@ -96,9 +95,7 @@ def identity():
 @pytest.fixture(scope="session")
 def cover(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("cover") / "cover.dcm"
-    dataset = dcmread(get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False))
-    write_invented_patient(dataset, seed=5)
-    dataset.save_as(path)
+    head_ct(5).save_as(path)
     return path
 
 
