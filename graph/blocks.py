@@ -61,9 +61,10 @@ def from_blocks(blocks: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     -------
     float32 [B, H, W]
     """
-    # A block's row is a run of four pixels of a plane's row: moving runs is twice as fast as depth_to_space, which moves pixels.
+    # A block's row is a run of four pixels of a plane's row: moving runs is faster than depth_to_space, which moves pixels.
     after = shape % SIDE * np.array([0, 1, 1], np.int32)
-    rows = tf.stack(tf.split(blocks, SIDE, axis=3), axis=2)
+    runs = tf.reshape(blocks, [shape[0] * (shape[1] // SIDE), shape[2] // SIDE, SIDE, SIDE])
+    rows = tf.transpose(runs, [0, 2, 1, 3])
     return tf.pad(tf.reshape(rows, shape - after), tf.stack([tf.zeros_like(after), after], axis=1))
 
 

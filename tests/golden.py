@@ -19,22 +19,25 @@ from coverslip.keys import Identity
 
 FOLDER = Path(__file__).resolve().parent / "data"
 SIDE = 240
+ROOMY = 384
+"""Side of what `robust` gets: a lossy codec leaves a small picture too little."""
+
 IDENTITY = Identity(bytes(range(32)))
 """A key that anybody can write down: it protects nothing but an invented patient."""
 
 
-def phantom() -> Dataset:
-    """A drawn slice: a bright noisy ellipse with a dark one inside, on dark noise; 12 bits, 240 x 240, with an invented patient."""
+def phantom(side: int = SIDE) -> Dataset:
+    """A drawn slice: a bright noisy ellipse with a dark one inside, on dark noise; 12 bits, square, with an invented patient."""
     random = np.random.default_rng(20)
-    row, column = np.ogrid[:SIDE, :SIDE]
-    body = ((row / SIDE - 0.5) / 0.3) ** 2 + ((column / SIDE - 0.5) / 0.35) ** 2 < 1
-    lung = ((row / SIDE - 0.5) / 0.12) ** 2 + ((column / SIDE - 0.4) / 0.1) ** 2 < 1
+    row, column = np.ogrid[:side, :side]
+    body = ((row / side - 0.5) / 0.3) ** 2 + ((column / side - 0.5) / 0.35) ** 2 < 1
+    lung = ((row / side - 0.5) / 0.12) ** 2 + ((column / side - 0.4) / 0.1) ** 2 < 1
     pixels = np.where(body & ~lung, 1050 + random.normal(0, 30, body.shape), 24 + random.normal(0, 6, body.shape))
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, ExplicitVRLittleEndian
     slice_ = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
     slice_.SOPClassUID, slice_.Modality = CTImageStorage, "CT"
-    slice_.Rows = slice_.Columns = SIDE
+    slice_.Rows = slice_.Columns = side
     slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
     slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit, slice_.PixelRepresentation = 16, 12, 11, 0
     slice_.PixelData = pixels.clip(0, 4095).astype("<u2").tobytes()
@@ -49,19 +52,19 @@ def main() -> None:
     from coverslip import pipeline
     from coverslip.dicom.instance import read_instance
     from coverslip.models import ModelKind, find_model
-    from coverslip.scheme.profiles import PROFILES, Scheme
+    from coverslip.scheme.profiles import PROFILES, ROBUST, Scheme
 
     FOLDER.mkdir(exist_ok=True)
     version = json.loads((find_model(ModelKind.LITERT).parent / "model.json").read_text())["version"]
     cover = FOLDER / "cover.dcm"
-    phantom().save_as(cover)
     for profile in PROFILES.values():
         stego = FOLDER / f"model{version}-{profile.name}.dcm"
         if profile.scheme is Scheme.KEYED and not stego.exists():
+            phantom(ROOMY if profile is ROBUST else SIDE).save_as(cover)
             done = pipeline.embed(read_instance(cover), IDENTITY.recipient, LiteRtEngine(), pipeline.EmbedOptions(profile))
             done.write(stego)
             print(stego.name, done.report.votes_per_module, stego.stat().st_size)
-    cover.unlink()
+            cover.unlink()
 
 
 if __name__ == "__main__":
