@@ -68,18 +68,34 @@ class SealedExtraction:
     profile: str
 
 
-def _candidates(marked: header.Mark | None, profile: Profile | None, instance: Instance) -> Iterator[Profile]:
-    """The profiles to try, likeliest first: the one the header names, the caller's, then the rest; the paper's only when named."""
+def _named(marked: header.Mark | None, profile: Profile | None) -> tuple[Profile, ...]:
+    """What the header's mark names, where the caller does not want something else."""
     named = None if marked is None else PROFILES.get(marked.profile)
-    if marked is not None and named is not None and profile in (None, named):
-        yield from readable(replace(named, step=marked.step))
+    if marked is None or named is None or profile not in (None, named):
+        return ()
+    return readable(replace(named, step=marked.step))
+
+
+def _candidates(marked: header.Mark | None, profile: Profile | None, instance: Instance) -> Iterator[Profile]:
+    """The profiles to try, likeliest first: what the header names, the caller's, then the rest; the paper's only when named."""
+    named = _named(marked, profile)
+    yield from named
     wanted = [p for p in PROFILES.values() if p.scheme is Scheme.KEYED] if profile is None else [profile]
     for candidate in (version for each in wanted for version in readable(each)):
         # The image's range is looked up only where a step depends on it: it takes a pass over every frame.
         yield from candidate.near_span(own_span(instance)) if candidate.span_share else [candidate]
-    if marked is not None and named is not None and profile is None and named.scheme is Scheme.KEYED:
+    if named and profile is None and named[0].scheme is Scheme.KEYED:
         # The mark does not say alpha: where the profile's own finds nothing, those a caller may have chosen are tried last.
-        yield from (replace(named, step=marked.step, alpha=alpha) for alpha in _ALPHAS)
+        yield from (replace(named[0], alpha=alpha) for alpha in _ALPHAS)
+
+
+def _once(profiles: Iterator[Profile]) -> Iterator[Profile]:
+    """Each of them, the first time it comes."""
+    seen = set()
+    for profile in profiles:
+        if profile not in seen:
+            seen.add(profile)
+            yield profile
 
 
 def extract(
@@ -160,9 +176,12 @@ def _find(
         raise WrongKeyError("the record was sealed to another recipient; this identity cannot read it: use that recipient's identity file")
     planes = engine_planes(instance)
     damaged: CoverslipError | None = None
-    for candidate in _candidates(marked, profile, instance):
+    named = _named(marked, profile)
+    for candidate in _once(_candidates(marked, profile, instance)):
+        # A search takes seconds: where the mark says what to search with, nothing else is.
+        searched = cropped and (not named or candidate in named)
         try:
-            found = _find_frames(planes, recipient, take, engine, candidate, cropped)
+            found = _find_frames(planes, recipient, take, engine, candidate, searched)
         except DamagedMessageError as error:
             damaged = error
             continue

@@ -24,11 +24,11 @@ from coverslip.errors import (
     WrongKeyError,
 )
 from coverslip.keys import Identity
-from coverslip.pipeline import embedding
-from coverslip.scheme.profiles import DEFAULT, FAINT, PAPER, ROBUST
+from coverslip.pipeline import embedding, extraction
+from coverslip.scheme.profiles import DEFAULT, FAINT, PAPER, ROBUST, readable
 from coverslip.scheme.reference import ReferenceEngine
 from coverslip.seal import seal, unseal
-from tests.covers import head_ct
+from tests.covers import crop, head_ct
 
 
 def outline(pixels):
@@ -282,3 +282,31 @@ def test_a_frame_that_was_sealed_elsewhere_is_carried_as_it_is(cover, tmp_path):
     first.write(tmp_path / "stego.dcm")
     assert pipeline.extract_sealed(read_instance(tmp_path / "stego.dcm"), IDENTITY.recipient).sealed == frame
     assert header.read_mark(clean) is None
+
+
+@pytest.fixture(scope="module")
+def robust(cover, tmp_path_factory):
+    path = tmp_path_factory.mktemp("robust") / "stego.dcm"
+    embed(cover, ROBUST).write(path)
+    return path
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["marked", "unmarked"])
+def test_a_cropped_instance_gives_the_identity_back(marked, robust, cover, tmp_path):
+    crop(robust, (slice(19, -7), slice(6, -21)), tmp_path / "cropped.dcm")
+    instance = read_instance(tmp_path / "cropped.dcm") if marked else unmarked(tmp_path / "cropped.dcm")
+    with pytest.raises(DamagedMessageError if marked else NoMessageError):
+        pipeline.extract(instance, IDENTITY)
+    found = pipeline.extract(instance, IDENTITY, cropped=True)
+    assert found.profile == "robust"
+    assert same_attributes(found.record, read_instance(cover).dataset, pipeline.restore(instance, found.record).dataset)
+
+
+def test_only_what_the_mark_names_is_sought_in_a_cropped_instance(robust, tmp_path, monkeypatch):
+    sought = []
+    monkeypatch.setattr(extraction, "read_cropped", lambda pixels, recipient, profile: sought.append(profile))
+    crop(robust, (slice(19, -7), slice(6, -21)), tmp_path / "cropped.dcm")
+    with pytest.raises(DamagedMessageError):
+        pipeline.extract(read_instance(tmp_path / "cropped.dcm"), IDENTITY, cropped=True)
+    step = header.read_mark(read_instance(robust).dataset).step
+    assert sought == list(readable(replace(ROBUST, step=step)))
