@@ -13,7 +13,7 @@ from pydicom.uid import generate_uid
 
 from coverslip.keys import Identity
 from coverslip.scheme.profiles import PROFILES
-from tests.covers import head_ct
+from tests.covers import crop, head_ct
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "docs/desk.md", "docs/console.md"]
@@ -48,6 +48,7 @@ def prepare(folder, page):
     if "--output stego.dcm" not in (ROOT / page).read_text():
         done = run(["coverslip", "embed", "cover.dcm", "--to", recipient, "-o", "stego.dcm"], folder)
         assert done.returncode == 0, done.stderr
+        crop(folder / "stego.dcm", (slice(3, None), slice(6, -9)), folder / "cropped.dcm")
     return recipient
 
 

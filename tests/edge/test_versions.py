@@ -11,7 +11,7 @@ from coverslip import pipeline
 from coverslip import record as records
 from coverslip.dicom import header
 from coverslip.dicom.instance import read_instance
-from coverslip.scheme.profiles import DEFAULT
+from coverslip.scheme.profiles import DEFAULT, PROFILES
 from tests import golden
 from tests.covers import head_ct
 
@@ -37,6 +37,13 @@ def test_files_of_released_models_are_read_without_one(path, phantom):
     found = pipeline.extract(read_instance(path), golden.IDENTITY)
     assert records.encode(found.record) == phantom[1]
     assert found.profile == path.stem.split("-")[1]
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_naming_a_profile_reads_what_every_version_wrote_under_that_name(path, phantom):
+    instance = read_instance(path)
+    profile = pipeline.settle_step(PROFILES[path.stem.split("-")[1]], None, instance)
+    assert records.encode(pipeline.extract(instance, golden.IDENTITY, profile=profile).record) == phantom[1]
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)

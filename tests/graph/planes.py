@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from coverslip.engine import EmbedRequest
-from coverslip.scheme.profiles import ALL_SIXTEEN, LOW_FOUR, LOW_SIX
+from coverslip.scheme.profiles import ALL_SIXTEEN, LOW_FOUR, LOW_SIX, LOW_TEN
 from coverslip.scheme.reference import ReferenceEngine
 
 KINDS = ("floor", "ceiling", "noise", "dark", "columns", "chequer", "ramp", "graded", "scene")
@@ -90,7 +90,7 @@ def requests(draw: st.DrawFn, steps: tuple[float, ...] = STEPS) -> EmbedRequest:
         step=draw(st.sampled_from(steps)),
         votes=draw(st.integers(1, 5)),
         margin=draw(st.integers(0, 32)),
-        coefficients=draw(st.sampled_from([ALL_SIXTEEN, LOW_SIX, LOW_FOUR, (0,), (5, 10)])),
+        coefficients=draw(st.sampled_from([ALL_SIXTEEN, LOW_TEN, LOW_SIX, LOW_FOUR, (0,), (5, 10)])),
         padding=draw(st.sampled_from([None, legal[0], legal[0] + 3])),
         slots=draw(st.sampled_from([1, 7, 200, 8190])),
     )
