@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -418,35 +418,53 @@ def embed(
     else:
         clean, sealed = copy.deepcopy(instance.dataset), _Sealed(sealed_frame, 0, 0, [])
     planes = engine_planes(instance, options.use_padding)
-    for profile in settled(options.profile, options.beta, instance):
-        paper = profile.scheme is Scheme.PAPER
-        embedder = (_PaperEmbedder if paper else _Embedder)(planes, recipient, profile, engine, sealed.frame)
-        made = _embed_frames(instance, planes, embedder, spool)
-        if any(frame.votes is not None for frame in made.frames) or not any(frame.reason in _SPOILT for frame in made.frames):
-            break
-    _verify_all(made.frames, address.slot_count(len(embedder.symbol), len(profile.coefficients)), paper)
+
+    def made_with(profile: Profile) -> _Made:
+        kind = _PaperEmbedder if profile.scheme is Scheme.PAPER else _Embedder
+        return _embed_frames(instance, planes, kind(planes, recipient, profile, engine, sealed.frame), profile, spool)
+
+    made = _first_that_holds(settled(options.profile, options.beta, instance), made_with)
+    profile = made.profile
+    _verify_all(made.frames, address.slot_count(len(made.symbol), len(profile.coefficients)), profile.scheme is Scheme.PAPER)
     header.mark(clean, profile.name, profile.step, check_value(recipient, str(clean.SOPInstanceUID)))
-    report = _report(instance, made.tally, made.frames, embedder.symbol, profile, sealed)
-    return Embedding(instance.with_dataset(clean), made.stego, made.frames, embedder.symbol, report)
+    report = _report(instance, made.tally, made.frames, made.symbol, profile, sealed)
+    return Embedding(instance.with_dataset(clean), made.stego, made.frames, made.symbol, report)
 
 
 @dataclass(frozen=True)
 class _Made:
     """Every frame of an instance, done with one choice of step and votes."""
 
+    profile: Profile
+    symbol: NDArray[np.bool_]
     stego: SpooledFrames
     frames: SpooledReports
     tally: Tally
 
+    def spoilt(self) -> bool:
+        """Whether no frame carries, and some would but for a lossy codec."""
+        return all(frame.votes is None for frame in self.frames) and any(frame.reason in _SPOILT for frame in self.frames)
 
-def _embed_frames(instance: Instance, planes: Planes, embedder: _Embedder, spool: Path | None) -> _Made:
-    made = _Made(SpooledFrames(instance.frames.shape, instance.legal, spool), SpooledReports(spool), Tally())
+
+def _first_that_holds(choices: Sequence[Profile], made_with: Callable[[Profile], _Made]) -> _Made:
+    """What the first choice makes that a codec does not spoil, else what the last one does. Only one is held at a time."""
+    for choice in choices[:-1]:
+        made = made_with(choice)
+        if not made.spoilt():
+            return made
+        del made
+    return made_with(choices[-1])
+
+
+def _embed_frames(instance: Instance, planes: Planes, embedder: _Embedder, profile: Profile, spool: Path | None) -> _Made:
+    stego, frames = SpooledFrames(instance.frames.shape, instance.legal, spool), SpooledReports(spool)
+    made = _Made(profile, embedder.symbol, stego, frames, Tally())
     for attempts in embedder.run():
         start = len(made.frames)
         cover = instance.frames.read(start, start + len(attempts))
-        stego = _assemble(planes, start, attempts)
-        made.tally.add(cover, stego, [a.report.carriers for a in attempts])
-        made.stego.add(stego)
+        planes_made = _assemble(planes, start, attempts)
+        made.tally.add(cover, planes_made, [a.report.carriers for a in attempts])
+        made.stego.add(planes_made)
         made.frames.extend(a.report for a in attempts)
     return made
 
