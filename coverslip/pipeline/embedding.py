@@ -32,7 +32,7 @@ from coverslip.metrics import Psnr
 from coverslip.outcome import FrameReport, SpooledReports, Tally, changed_outside
 from coverslip.pipeline.planes import Planes, engine_planes, settled
 from coverslip.pipeline.reading import check_value, read_paper, read_plane, read_votes, uid_key
-from coverslip.pipeline.trials import CODECS, spoiler
+from coverslip.pipeline.trials import TRIALS, spoiler
 from coverslip.scheme import address
 from coverslip.scheme.carriers import is_noisy
 from coverslip.scheme.dct import COEFFICIENTS, SIDE
@@ -45,6 +45,9 @@ from coverslip.seal import seal
 _LARGEST_SLOT = 8190
 _CROPS = (0.0, 0.03, 0.06, 0.09, 0.12)
 """Shares of the side that are cut off every edge, for which an address variant shall do well."""
+
+_VARIANTS_TRIED = 4
+"""Address variants that are tried for a frame, those first whose carriers reach most slots."""
 
 _NO_BODY = "no body was found"
 _NO_BLOCK = "no block may carry"
@@ -177,12 +180,12 @@ def _request(planes: Planes, frames: slice, plane: PhasePlane, profile: Profile)
     )
 
 
-def _spoilt(codec: str) -> str:
+def _spoilt(harm: str) -> str:
     """Why a frame that reads back now carries nothing all the same."""
-    return f"it would not come back after {codec}"
+    return f"it would not come back after {harm}"
 
 
-_SPOILT = frozenset(_spoilt(codec) for codec in CODECS)
+_SPOILT = frozenset(_spoilt(harm) for harm in TRIALS)
 
 
 def _covered(carriers: NDArray[np.bool_], slots: NDArray[np.int32]) -> int:
@@ -270,34 +273,41 @@ class _Embedder:
             attempts.append(_Attempt(done.stego[i], report))
         return attempts
 
-    def _reaching_most(self, attempt: _Attempt) -> int:
-        """The variant under which the carriers of an attempt reach most slots, counted over the whole and what crops leave of it."""
-        carriers = attempt.report.carriers
-        planes = [address.slot_plane(*carriers.shape, self._slots_needed, variant) for variant in range(address.VARIANTS)]
-        left = [_without_edges(carriers.shape, share) for share in _CROPS]
-        return int(np.argmax([sum(_covered(carriers[kept], plane[kept]) for kept in left) for plane in planes]))
+    def _reached(self, carriers: NDArray[np.bool_], variant: int, cut: float) -> float:
+        """Share of the slots that have a carrier under a variant where every edge loses a share of its side."""
+        kept = _without_edges(carriers.shape, cut)
+        slots = address.slot_plane(*carriers.shape, self._slots_needed, variant)
+        return _covered(carriers[kept], slots[kept]) / self._slots_needed
+
+    def _ranked(self, carriers: NDArray[np.bool_]) -> list[int]:
+        """Variants, those first under which carriers reach most slots; after crops too, where the profile asks for it."""
+        cuts = _CROPS if self._profile.best_variant else _CROPS[:1]
+        reached = [sum(self._reached(carriers, variant, cut) for cut in cuts) for variant in range(address.VARIANTS)]
+        return [int(variant) for variant in np.argsort(-np.array(reached), kind="stable")]
+
+    def _better(self, attempt: _Attempt, frame: slice) -> _Attempt:
+        """What a frame becomes under the variant that suits it, from the attempt under the first one."""
+        report = attempt.report
+        if report.reason in _WHATEVER_THE_ADDRESS or (report.votes is not None and not self._profile.best_variant):
+            return attempt
+        for variant in self._ranked(report.carriers)[:_VARIANTS_TRIED]:
+            other = self._variant(frame, variant)[0] if variant else attempt
+            if other.report.votes is not None:
+                return other
+        return attempt
 
     def _batch(self, start: int, stop: int) -> list[_Attempt]:
         attempts = self._variant(slice(start, stop), 0)
-        for i, attempt in enumerate(attempts):
-            settled = attempt.report.reason in _WHATEVER_THE_ADDRESS
-            if self._profile.best_variant and not settled and (better := self._reaching_most(attempt)):
-                attempts[i] = self._variant(slice(start + i, start + i + 1), better)[0]
-        for i in range(len(attempts)):
-            for variant in range(1, address.VARIANTS):
-                report = attempts[i].report
-                if report.votes is not None or report.reason in _WHATEVER_THE_ADDRESS:
-                    break
-                attempts[i] = self._variant(slice(start + i, start + i + 1), variant)[0]
+        attempts = [self._better(attempt, slice(start + i, start + i + 1)) for i, attempt in enumerate(attempts)]
         return [self._tried(attempt) for attempt in attempts] if self._profile.tried else attempts
 
     def _tried(self, attempt: _Attempt) -> _Attempt:
-        """An attempt that comes back still counts only when it does so after lossy codecs too."""
+        """An attempt that comes back still counts only when it does so after cropping and lossy codecs too."""
         report = attempt.report
         if report.votes is None:
             return attempt
-        codec = spoiler(attempt.stego, self._planes.legal, self._recipient, self._profile, self._sealed)
-        return attempt if codec is None else replace(attempt, report=replace(report, votes=None, reason=_spoilt(codec)))
+        harm = spoiler(attempt.stego, self._planes.legal, self._recipient, self._profile, self._sealed)
+        return attempt if harm is None else replace(attempt, report=replace(report, votes=None, reason=_spoilt(harm)))
 
     def run(self) -> Iterator[list[_Attempt]]:
         """Every frame, in order, some at a time."""

@@ -76,11 +76,16 @@ def read_cropped(pixels: NDArray[np.int32], recipient: Recipient, profile: Profi
     offset = find_offset(pixels, key, profile.step, profile.coefficients)
     if offset is None:
         return None
-    (down, right), (row, col) = offset.align, offset.blocks
-    measured = measure_plane(pixels[down:, right:], profile.step)
+    down, right = offset.align
+    return read_part(pixels[down:, right:], offset.blocks, recipient, profile)
+
+
+def read_part(pixels: NDArray[np.int32], origin: tuple[int, int], recipient: Recipient, profile: Profile) -> Votes | None:
+    """As `read_plane`, for the part of an image that begins with the block in this row and column of the grid."""
+    (row, col), measured = origin, measure_plane(pixels, profile.step)
     rows, cols = measured.shape[:2]
-    dither = dither_plane(key, row + rows, col + cols)[row:, col:]
-    return Reader(measured, dither, profile, origin=(row, col)).find()
+    dither = dither_plane(dither_key(recipient.public), row + rows, col + cols)[row:, col:]
+    return Reader(measured, dither, profile, origin=origin).find()
 
 
 def read_paper(pixels: NDArray[np.int32], engine: Engine, profile: Profile) -> Votes | None:

@@ -1,7 +1,7 @@
-"""What a stego plane meets on its way where a profile is for lossy codecs, tried on the very plane before it counts.
+"""What a stego plane may meet on its way where a profile is for that, tried on the very plane before it counts.
 
-A codec with a fixed budget takes from the background what the body needs: whether a record comes back depends on the image, and no
-figure that is known beforehand says so as surely as coding it once.
+A codec with a fixed budget takes from the background what the body needs, and a crop takes the air that lies at the edges: whether a
+record comes back depends on the image, and no figure that is known beforehand says so as surely as trying it once.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from numpy.typing import NDArray
 
 from coverslip.errors import DamagedMessageError
 from coverslip.keys import Recipient
-from coverslip.pipeline.reading import read_plane, read_votes
+from coverslip.pipeline.reading import read_part, read_plane, read_votes
+from coverslip.scheme.dct import SIDE
 from coverslip.scheme.profiles import Profile
+from coverslip.scheme.reader import Votes
 
 Codec = Callable[[NDArray[np.int32], tuple[int, int]], NDArray[np.int32]]
 """From a plane int32 [H, W] and its legal range to what a lossy codec leaves of it."""
 
 _JPEG2000_RATIO = 20
 _JPEG_QUALITY = 75
+_CROP = 0.06
+"""Share of the side that every edge loses; so much of its blocks as they lie, since a reader finds any offset."""
 
 
 def _whole(plane: NDArray[np.float64], legal: tuple[int, int]) -> NDArray[np.int32]:
@@ -53,9 +57,20 @@ def jpeg(plane: NDArray[np.int32], legal: tuple[int, int]) -> NDArray[np.int32]:
 
 CODECS: dict[str, Codec] = {"JPEG 2000 at 20:1": jpeg2000, "JPEG at quality 75": jpeg}
 
+_CUT = f"{_CROP:.0%} of every side is cut away"
+TRIALS = (_CUT, *CODECS)
+"""What is tried, in this order."""
+
+
+def _read_within(stego: NDArray[np.int32], recipient: Recipient, profile: Profile) -> Votes | None:
+    """The votes of what is left where every edge loses the blocks that a crop by `_CROP` touches."""
+    row, col = (-(-int(_CROP * side) // SIDE) for side in stego.shape)
+    rows, cols = stego.shape
+    return read_part(stego[SIDE * row : rows - SIDE * row, SIDE * col : cols - SIDE * col], (row, col), recipient, profile)
+
 
 def spoiler(stego: NDArray[np.int32], legal: tuple[int, int], recipient: Recipient, profile: Profile, sealed: bytes) -> str | None:
-    """The first of `CODECS` after which a sealed frame does not come back; None where it comes back after each.
+    """The first of `TRIALS` after which a sealed frame does not come back; None where it comes back after each.
 
     Parameters
     ----------
@@ -68,8 +83,9 @@ def spoiler(stego: NDArray[np.int32], legal: tuple[int, int], recipient: Recipie
     sealed : bytes
         What shall come back.
     """
-    for name, codec in CODECS.items():
-        votes = read_plane(codec(stego, legal), recipient, profile)
+    for name in TRIALS:
+        codec = CODECS.get(name)
+        votes = _read_within(stego, recipient, profile) if codec is None else read_plane(codec(stego, legal), recipient, profile)
         try:
             if votes is None or read_votes(votes) != sealed:
                 return name

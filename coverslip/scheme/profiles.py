@@ -63,7 +63,7 @@ class Profile:
     turns : bool
         Blocks turn their modules among their coefficients, so that a module does not stand in the same one in every block.
     tried : bool
-        A frame counts only when it comes back after lossy codecs too, tried on itself.
+        A frame counts only when it comes back after moderate cropping and lossy codecs too, tried on itself.
     fallbacks : tuple of (rungs, votes)
         What is tried next where no frame does: so many rungs above the profile's own step, with so many votes wanted.
     """
@@ -156,7 +156,7 @@ ROBUST = Profile(
     levels=(Level.Q, Level.M, Level.L),
     turns=True,
     tried=True,
-    fallbacks=((1, 3), (2, 2), (3, 2)),
+    fallbacks=((1, 5), (1, 3), (2, 3), (2, 2), (3, 2)),
 )
 FIRST_ROBUST = replace(ROBUST, coefficients=LOW_SIX, votes=8, least_votes=2.5, levels=(Level.L,), turns=False, tried=False, fallbacks=())
 """`ROBUST` as files that were made with models 1 to 3 have it."""

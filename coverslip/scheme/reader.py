@@ -38,7 +38,7 @@ class Votes:
     version : int
         QR version, 1 to 40.
     variant : int
-        Address variant, 0 to 3.
+        Address variant, 0 to 7.
     agreement : float
         How far the known patterns agree, in standard deviations.
     level : Level

@@ -56,7 +56,8 @@ def test_a_profile_of_the_callers_own_numbers_is_read_with_those_alone():
 def test_a_writer_tries_ever_longer_steps(span):
     choices = ROBUST.choices(span)
     assert choices[0] == ROBUST.for_span(span)
-    assert [choice.step for choice in choices] == sorted({choice.step for choice in choices})
+    assert [choice.step for choice in choices] == sorted(choice.step for choice in choices)
+    assert len(set(choices)) == len(choices)
     assert all(choice.votes <= ROBUST.votes for choice in choices)
     assert DEFAULT.choices(span) == [DEFAULT]
 
