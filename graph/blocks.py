@@ -68,28 +68,30 @@ def from_blocks(blocks: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     return tf.pad(tf.reshape(rows, shape - after), tf.stack([tf.zeros_like(after), after], axis=1))
 
 
-def apply(matrix: NDArray[np.float64], blocks: tf.Tensor) -> tf.Tensor:
-    """Multiply every block by a constant matrix, in one operation of either runtime.
+def apply(matrix: NDArray[np.float64], blocks: tf.Tensor, after: NDArray[np.float64]) -> tf.Tensor:
+    """Multiply every block by a constant matrix and add a constant, in one operation of either runtime.
 
     Parameters
     ----------
     matrix : float64 [M, N]
         Rounded to float32.
     blocks : float32 [B, Hb, Wb, N]
+    after : float64 [M]
+        Added to every product; rounded to float32.
 
     Returns
     -------
     float32 [B, Hb, Wb, M]
     """
     kernel = np.ascontiguousarray(matrix.T, dtype=np.float32)[None, None]
-    return tf.nn.conv2d(blocks, kernel, 1, "VALID")
+    return tf.nn.bias_add(tf.nn.conv2d(blocks, kernel, 1, "VALID"), after.astype(np.float32))
 
 
-def forward(blocks: tf.Tensor) -> tf.Tensor:
-    """DCT of blocks, float32 [B, Hb, Wb, 16] both."""
-    return apply(basis(), blocks)
+def forward(blocks: tf.Tensor, plus: float = 0.0) -> tf.Tensor:
+    """DCT of blocks to whose pixels a constant was added; float32 [B, Hb, Wb, 16] both, ``plus`` in grey levels."""
+    return apply(basis(), blocks, basis() @ np.full(COEFFICIENTS, plus))
 
 
-def inverse(coefficients: tf.Tensor) -> tf.Tensor:
-    """Inverse DCT of coefficients, float32 [B, Hb, Wb, 16] both."""
-    return apply(basis().T, coefficients)
+def inverse(coefficients: tf.Tensor, plus: float = 0.0) -> tf.Tensor:
+    """Inverse DCT of coefficients, and a constant added to every pixel; float32 [B, Hb, Wb, 16] both, ``plus`` in grey levels."""
+    return apply(basis().T, coefficients, np.full(COEFFICIENTS, plus))

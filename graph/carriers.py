@@ -18,8 +18,8 @@ _BITS = 17
 _OUTSIDE = 1e6
 """Above every pixel, and whole numbers up to it are exact in float32."""
 
-_LAST = (1 << 31) - 1
-"""Above every sorting key."""
+_SLOTS = 8192
+"""Above every slot."""
 
 
 def touched_blocks(mask: tf.Tensor, margin: tf.Tensor) -> tf.Tensor:
@@ -30,7 +30,7 @@ def touched_blocks(mask: tf.Tensor, margin: tf.Tensor) -> tf.Tensor:
     mask : uint8 [B, H, W]
         1 = body.
     margin : int32 [B]
-        Pixels to grow the mask by in every direction, from 0.
+        Pixels to grow the mask by in every direction, from 0; rounded up to whole blocks.
 
     Returns
     -------
@@ -39,29 +39,42 @@ def touched_blocks(mask: tf.Tensor, margin: tf.Tensor) -> tf.Tensor:
 
     Notes
     -----
-    Growing by a square and asking 4 x 4 blocks is asking larger squares: count the body's pixels in each with two band matrices.
-    The counts are whole numbers below 2^24, so float32 is exact.
+    Blocks with body are counted in squares of blocks, with two band matrices. The counts are whole numbers below 2^24, so float32 is
+    exact.
     """
+    reach = tf.cast((margin + (SIDE - 1)) // SIDE, tf.float32)[:, tf.newaxis, tf.newaxis]
     shape = tf.shape(mask)
-    middle = (SIDE - 1) / 2
-    reach = tf.cast(margin, tf.float32)[:, tf.newaxis, tf.newaxis] + middle
-    rows = _bands(shape[1] // SIDE, shape[1], SIDE, middle, reach)
-    cols = _bands(shape[2] // SIDE, shape[2], SIDE, middle, reach)
-    return _counted(tf.cast(mask, tf.float32), rows, cols)
+    rows, cols = (_bands(shape[axis] // SIDE, shape[axis] // SIDE + 1, reach) for axis in (1, 2))
+    return _counted(_body_blocks(mask), rows, cols)
+
+
+def _body_blocks(mask: tf.Tensor) -> tf.Tensor:
+    """Blocks with body, and one more row and column of them: float32 [B, H // 4 + 1, W // 4 + 1], 0 or 1, of masks uint8 [B, H, W].
+
+    What no full block covers is counted there, with as much of the last full block as fills a window: its body reaches farther from
+    where it is counted as well. Extending the mask to whole blocks takes several times longer.
+    """
+
+    def pooled(part: tf.Tensor) -> tf.Tensor:
+        return tf.squeeze(tf.nn.max_pool2d(tf.expand_dims(part, 3), SIDE, SIDE, "VALID"), 3)
+
+    body = tf.cast(mask, tf.float32)
+    right, below, corner = body[:, :, -SIDE:], body[:, -SIDE:], body[:, -SIDE:, -SIDE:]
+    return tf.concat([tf.concat([pooled(body), pooled(right)], 2), tf.concat([pooled(below), pooled(corner)], 2)], 1)
 
 
 def near_blocks(touched: tf.Tensor) -> tf.Tensor:
     """Blocks that are at most `NEAR` blocks from one of those that the mask touches; float32 [B, Hb, Wb], 0 or 1, both."""
     shape = tf.shape(touched)
-    rows, cols = (_bands(shape[axis], shape[axis], 1, 0.0, float(NEAR)) for axis in (1, 2))
+    rows, cols = (_bands(shape[axis], shape[axis], float(NEAR)) for axis in (1, 2))
     return _counted(touched, rows, cols)
 
 
-def _bands(count: tf.Tensor, size: tf.Tensor, stride: int, first: float, reach: tf.Tensor | float) -> tf.Tensor:
-    """1 where place ``x`` of ``size`` is within a reach of ``stride k + first``: float32 [B or 1, count, size]."""
-    place = tf.cast(tf.range(size), tf.float32)[tf.newaxis, tf.newaxis, :]
-    centre = (tf.cast(tf.range(count), tf.float32) * stride + first)[tf.newaxis, :, tf.newaxis]
-    return tf.clip_by_value(reach + 1.0 - tf.abs(place - centre), 0.0, 1.0)
+def _bands(count: tf.Tensor, size: tf.Tensor, reach: tf.Tensor | float) -> tf.Tensor:
+    """1 where two places, ``count`` and ``size`` of them, are within a reach of each other: float32 [B or 1, count, size]."""
+    to = tf.cast(tf.range(size), tf.float32)[tf.newaxis, tf.newaxis, :]
+    at = tf.cast(tf.range(count), tf.float32)[tf.newaxis, :, tf.newaxis]
+    return tf.clip_by_value(reach + 1.0 - tf.abs(to - at), 0.0, 1.0)
 
 
 def _counted(plane: tf.Tensor, rows: tf.Tensor, cols: tf.Tensor) -> tf.Tensor:
@@ -89,9 +102,10 @@ def allowed_blocks(blocks: tf.Tensor, touched: tf.Tensor, legal: tf.Tensor, padd
     """
     highest = tf.reduce_max(blocks, axis=3)
     lowest = tf.reduce_min(blocks, axis=3)
-    padded = tf.reduce_any(tf.equal(blocks, padding[:, tf.newaxis, tf.newaxis, tf.newaxis]), axis=3)
+    # Pixels are whole numbers: a distance above a half is one of at least a level. Comparing each pixel takes longer.
+    unpadded = tf.reduce_min(tf.abs(blocks - padding[:, tf.newaxis, tf.newaxis, tf.newaxis]), axis=3) > 0.5
     legal_block = (lowest >= legal[:, 0:1, tf.newaxis]) & (highest <= legal[:, 1:2, tf.newaxis])
-    clear = legal_block & ~padded & (touched < 0.5)
+    clear = legal_block & unpadded & (touched < 0.5)
     threshold = _gate(highest, highest - lowest, clear)
     return clear & (highest <= threshold)
 
@@ -158,20 +172,22 @@ def choose(cost: tf.Tensor, usable: tf.Tensor, slots: tf.Tensor, votes: tf.Tenso
 
     Notes
     -----
-    One TOP_K sorts all blocks by slot and then by cost, the unusable ones last; a block carries when the block ``votes`` places before
-    it is of another slot. Asking it for fewer places than there are blocks takes longer, measured in TensorFlow.
+    One TOP_K sorts the usable blocks of all images by image, slot and cost; a block carries when the block ``votes`` places before it is
+    of another slot. They are gathered first, since sorting is what takes the time; a TOP_K for fewer places than it is given takes longer
+    than sorting them all, measured in TensorFlow.
     """
     shape = tf.shape(slots)
-    keys = slots * (COST_CAP + 1) + tf.cast(tf.minimum(cost, float(COST_CAP)), tf.int32)
-    keys = tf.reshape(tf.where(usable, -keys, -_LAST), [shape[0], -1])
-    size = tf.shape(keys)[1]
-    ranked, where = tf.math.top_k(keys, size)
-    slot = (-ranked) // (COST_CAP + 1)
-    before = tf.range(size)[tf.newaxis, :] - votes[:, tf.newaxis]
-    other = slot != tf.gather(slot, tf.maximum(before, 0), batch_dims=1)
-    first = ((before < 0) | other) & (ranked > -_LAST)
-    flat = where + (tf.range(shape[0]) * size)[:, tf.newaxis]
+    image = tf.range(shape[0])[:, tf.newaxis, tf.newaxis]
+    where = tf.squeeze(tf.cast(tf.where(tf.reshape(usable, [-1])), tf.int32), 1)
+    group = tf.gather(tf.reshape(image * _SLOTS + slots, [-1]), where)
+    price = tf.gather(tf.reshape(tf.cast(tf.minimum(cost, float(COST_CAP)), tf.int32), [-1]), where)
+    keys = tf.cast(group, tf.int64) * (COST_CAP + 1) + tf.cast(price, tf.int64)
+    count = tf.shape(where)[0]
+    order = tf.math.top_k(-keys, count).indices
+    group = tf.gather(group, order)
+    before = tf.range(count) - tf.gather(votes, group // _SLOTS)
+    first = (before < 0) | (group != tf.gather(group, tf.maximum(before, 0)))
     # A scatter takes its time for each place, so it gets the few blocks that carry and not every block.
-    carrying = tf.gather(tf.reshape(flat, [-1]), tf.where(tf.reshape(first, [-1])))
-    chosen = tf.scatter_nd(carrying, tf.ones_like(carrying[:, 0]), [shape[0] * size])
+    carrying = tf.gather(tf.gather(where, order), tf.where(first))
+    chosen = tf.scatter_nd(carrying, tf.ones_like(carrying[:, 0]), [tf.reduce_prod(shape)])
     return tf.reshape(chosen, shape) > 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from coverslip.scheme.dct import to_blocks
+from coverslip.scheme.dct import SIDE, to_blocks
 
 GATE_RANK = 0.3
 GATE_SPAN = 2.5
@@ -39,8 +39,15 @@ def dilate(mask: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
 
 
 def touched_blocks(mask: NDArray[np.uint8], margin: int) -> NDArray[np.bool_]:
-    """Blocks with a pixel of the mask [H, W] or within a margin of it, pixels; bool [H // 4, W // 4]."""
-    return np.asarray(to_blocks(dilate(mask, margin)).any(axis=-1))
+    """Blocks with a pixel of the mask [H, W], and those around them as far as a margin in pixels goes, rounded up to whole blocks.
+
+    Returns bool [H // 4, W // 4]. No other block has a pixel within the margin of the mask; where the margin is a multiple of 4, all of
+    these have one.
+    """
+    height, width = mask.shape
+    whole = np.pad(mask, [(0, -height % SIDE), (0, -width % SIDE)])
+    body = to_blocks(whole).any(axis=-1).astype(np.uint8)
+    return np.asarray(dilate(body, -(-margin // SIDE))[: height // SIDE, : width // SIDE] > 0)
 
 
 def near_blocks(touched: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -91,30 +91,66 @@ def move(
     -------
     Moved
     """
-    lo, hi = legal
-    want = phases / PHASES
-    got = measure(blocks, step)
-    delta = want - got
+    delta = phases / PHASES - measure(blocks, step)
     delta = (delta - np.rint(delta - TIE)) * step * coefficients
-    change = delta @ BASIS
     # Pixels are integers, so rounding the change alone rounds the sum; it also keeps a 32-bit graph exact at 16 bits.
-    result = blocks + np.rint(change - TIE).astype(np.int64)
-    result = blocks + np.rint(change + _lift(result, step, lo, hi)[..., None] - TIE).astype(np.int64)
-    in_range = (result.min(axis=-1) >= lo) & (result.max(axis=-1) <= hi)
-    off = measure(result.astype(np.int32), step) - want
-    off = np.abs(off - np.rint(off)) * coefficients
-    usable = in_range & (off.max(axis=-1) <= TOLERANCE)
-    cost = ((result - blocks) ** 2).sum(axis=-1)
-    return Moved(result.astype(np.int32), cost, usable)
+    change = delta @ BASIS
+    raised = lift(blocks + np.rint(change - TIE).astype(np.int64), step, legal)
+    moved = np.rint(change + (raised.by - raised.whole)[..., None] - TIE).astype(np.int64) + raised.whole[..., None]
+    off = ((moved - raised.by[..., None]) @ BASIS.T - delta) * coefficients / step
+    usable = raised.fits & (np.abs(off).max(axis=-1) <= TOLERANCE)
+    return Moved((blocks + moved).astype(np.int32), (moved**2).sum(axis=-1), usable)
 
 
-def _lift(rounded: NDArray[np.int64], step: float, lo: int, hi: int) -> NDArray[np.float64]:
-    """What to add to a block's pixels: DC moved by the fewest whole steps (step / 4 a pixel) that bring it into range."""
+@dataclass(frozen=True)
+class Lift:
+    """What brings blocks into the legal range without moving a phase.
+
+    Attributes
+    ----------
+    by : float64 [...]
+        To be added to a block's pixels before they are rounded, grey levels; whole multiples of step / 4, which move DC by whole steps.
+    whole : int64 [...]
+        The whole number next to it. Only what is left of ``by`` is rounded together with the pixels.
+    fits : bool [...]
+        The block is in range then.
+    """
+
+    by: NDArray[np.float64]
+    whole: NDArray[np.int64]
+    fits: NDArray[np.bool_]
+
+
+def lift(rounded: NDArray[np.int64], step: float, legal: tuple[int, int]) -> Lift:
+    """The fewest whole steps of DC that bring blocks into range.
+
+    Parameters
+    ----------
+    rounded : int64 [..., 16]
+        Pixels at their phases, rounded, wherever they lie.
+    step : float
+        Grey levels.
+    legal : (lo, hi)
+        Inclusive.
+
+    Returns
+    -------
+    Lift
+
+    Notes
+    -----
+    Where a step of DC moves pixels by a fraction of a grey level, rounding again may move them by one level either way: such blocks are
+    lifted as if the range were a level narrower at both ends, and what fits is known without another look at the pixels.
+    """
+    lo, hi = legal
     rise = step / SIDE
-    up = np.ceil(np.maximum(lo - rounded.min(axis=-1), 0) / rise)
-    down = np.ceil(np.maximum(rounded.max(axis=-1) - hi, 0) / rise)
-    lift: NDArray[np.float64] = (up - down) * rise
-    return lift
+    lowest, highest = rounded.min(axis=-1), rounded.max(axis=-1)
+    below, above = np.maximum(lo - lowest, 0), np.maximum(highest - hi, 0)
+    spare = (below + above > 0) & (rise % 1 > 0)
+    up, down = (np.ceil((out + (spare & (out > 0))) / rise) for out in (below, above))
+    by: NDArray[np.float64] = (up - down) * rise
+    whole = np.rint(by - TIE).astype(np.int64)
+    return Lift(by, whole, (lowest + whole - spare >= lo) & (highest + whole + spare <= hi))
 
 
 def rank(cost: NDArray[np.int64], near: NDArray[np.bool_]) -> NDArray[np.int64]:

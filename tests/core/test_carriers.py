@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coverslip.scheme import carriers
+from coverslip.scheme import carriers, dct
 
 
 def scene(rng, body_level=500):
@@ -20,6 +20,16 @@ def test_dilate_grows_by_exactly_the_margin(margin, seed):
     for row, col in np.argwhere(np.ones_like(mask)):
         window = mask[max(row - margin, 0) : row + margin + 1, max(col - margin, 0) : col + margin + 1]
         assert grown[row, col] == window.max()
+
+
+@given(st.integers(4, 40), st.integers(4, 40), st.integers(0, 12), st.integers(0, 2**32 - 1))
+def test_the_margin_is_kept_in_whole_blocks(height, width, margin, seed):
+    mask = (np.random.default_rng(seed).random((height, width)) < 0.01).astype(np.uint8)
+    touched = carriers.touched_blocks(mask, margin)
+    asked = dct.to_blocks(carriers.dilate(mask, margin)).any(axis=-1)
+    assert touched[asked].all()
+    if margin % 4 == 0:
+        np.testing.assert_array_equal(touched, asked)
 
 
 def test_no_body_within_the_margin_padding_or_illegal_pixel_is_allowed():

@@ -97,3 +97,29 @@ def test_only_carriers_differ(rows, cols, seed):
     untouched = np.ones(pixels.shape, dtype=bool)
     untouched[: shape[0] * 4, : shape[1] * 4] = ~np.kron(carriers, np.ones((4, 4), dtype=bool))
     assert np.array_equal(stego[untouched], pixels[untouched])
+
+
+@given(ranges, st.sampled_from([4.0, 6.0, 6.7, 8.0, 91.0]), st.integers(0, 2**32 - 1))
+def test_a_lift_moves_dc_by_whole_steps_and_only_as_far_as_it_must(legal, step, seed):
+    lo, hi = legal
+    random = np.random.default_rng(seed)
+    blocks = lo + random.integers(-40, 40, (60, 1)) + random.integers(0, 20, (60, 16))
+    lifted = quantise.lift(blocks, step, legal)
+    moves = 4 * lifted.by / step
+    np.testing.assert_allclose(moves, np.rint(moves), atol=1e-9)
+    assert np.abs(lifted.whole - lifted.by).max() <= 0.5 + quantise.TIE
+    below = lo - blocks.min(axis=-1)
+    assert np.all(lifted.by[below <= 0] == 0)
+    # A range narrower by a level counts where steps of DC are no whole grey levels.
+    assert np.all(lifted.by[below > 0] < below[below > 0] + (step % 4 > 0) + step / 4)
+    after = blocks + lifted.whole[:, None]
+    assert lifted.fits.mean() > 0.9 and after[lifted.fits].min() >= lo and after[lifted.fits].max() <= hi
+
+
+def test_whole_lifts_fit_exactly_where_the_block_is_in_range():
+    blocks = np.random.default_rng(1).integers(-60, 300, (3000, 16))
+    lifted = quantise.lift(blocks, 8.0, (0, 255))
+    after = blocks + lifted.whole[:, None]
+    np.testing.assert_array_equal(lifted.fits, (after.min(axis=-1) >= 0) & (after.max(axis=-1) <= 255))
+    narrow = np.clip(blocks, -60, 100)
+    assert quantise.lift(narrow, 8.0, (0, 255)).fits.all()
