@@ -8,6 +8,9 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
+pytestmark = pytest.mark.slow
+"""These tests start the command."""
+
 PHRASES = ("Invented", "invented")
 
 

@@ -4,10 +4,14 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
 from pydicom import dcmread
 
 from coverslip.cli.batch import SOME_FAILED, Batch, Source
 from coverslip.errors import NotAnImageError
+
+pytestmark = pytest.mark.slow
+"""These tests start the command."""
 
 
 def test_a_folder_is_worked_on_side_by_side_in_its_order(coverslip, keys, cover, tmp_path):

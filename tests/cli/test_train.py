@@ -14,6 +14,9 @@ from pydicom.uid import generate_uid
 
 from tests.covers import head_ct
 
+pytestmark = pytest.mark.slow
+"""These tests start the command."""
+
 needs = ["scipy", "cv2", "contourpy", "pycocotools"]
 
 
@@ -28,7 +31,6 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.slow
 def test_from_files_over_via_to_records(coverslip, folder):
     for module in [*needs, "tensorflow"]:
         pytest.importorskip(module)
@@ -82,7 +84,6 @@ def test_what_is_not_installed_is_named(folder, missing, words):
     assert done.stderr.strip().endswith(f"{missing} is not installed; training needs it: install 'coverslip[training]'")
 
 
-@pytest.mark.slow
 def test_segmentations_among_the_files_count(coverslip, folder):
     for module in [*needs, "tensorflow", "highdicom"]:
         pytest.importorskip(module)

@@ -18,6 +18,9 @@ from coverslip.errors import CoverslipError
 from coverslip.invented import write_invented_patient
 from coverslip.record import Record, decode, encode
 
+pytestmark = pytest.mark.slow
+"""These tests run networks, or files by the dozen."""
+
 LOSSY = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203"}
 REWRITTEN = NATIVE | {"1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"}
 

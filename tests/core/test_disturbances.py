@@ -36,6 +36,7 @@ def chosen(sweep):
     return {point.profile.name: point for point in sweep.named(sweep.head())}
 
 
+@pytest.mark.slow
 def test_robust_comes_back_after_everything_it_is_for(sweep, chosen):
     assert len(sweep.SHOWN) >= 7
     assert chosen["robust"].exact == dict.fromkeys(sweep.SHOWN, True)

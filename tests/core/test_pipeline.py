@@ -145,6 +145,7 @@ def unmarked(path):
     return instance
 
 
+@pytest.mark.slow
 def test_without_its_mark_it_is_still_found_and_a_wrong_key_finds_nothing(stego):
     instance = unmarked(stego)
     assert len(pipeline.extract(instance, IDENTITY).record) > 20
@@ -161,6 +162,7 @@ def with_planes(instance, planes):
     return replace(instance, frames=HeldFrames(planes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["some", "all"])
 def test_changed_pixels_are_damage_not_garbage(stego, harm):
     instance = read_instance(stego)
@@ -173,6 +175,7 @@ def test_changed_pixels_are_damage_not_garbage(stego, harm):
         pipeline.extract(with_planes(instance, planes), IDENTITY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.07, 0.1, 0.4])
 def test_another_alpha_is_found_without_being_named(cover, tmp_path, alpha):
     # The mark holds the step but not alpha; a record written with another alpha was once told to be damaged.
@@ -291,6 +294,7 @@ def robust(cover, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("marked", [True, False], ids=["marked", "unmarked"])
 def test_a_cropped_instance_gives_the_identity_back(marked, robust, cover, tmp_path):
     crop(robust, (slice(19, -7), slice(6, -21)), tmp_path / "cropped.dcm")
@@ -302,6 +306,7 @@ def test_a_cropped_instance_gives_the_identity_back(marked, robust, cover, tmp_p
     assert same_attributes(found.record, read_instance(cover).dataset, pipeline.restore(instance, found.record).dataset)
 
 
+@pytest.mark.slow
 def test_only_what_the_mark_names_is_sought_in_a_cropped_instance(robust, tmp_path, monkeypatch):
     sought = []
     monkeypatch.setattr(extraction, "read_cropped", lambda pixels, recipient, profile: sought.append(profile))

@@ -52,6 +52,7 @@ levels = st.recursive(st.builds(ordered, st.lists(leaves, max_size=6), st.just(s
 records = st.builds(Record, levels, levels)
 
 
+@pytest.mark.slow
 @given(records)
 @settings(max_examples=40, deadline=None)
 def test_every_record_comes_back(record: Record) -> None:

@@ -35,6 +35,7 @@ def test_every_codeword_has_one_place(version, level):
     assert sorted(index[index >= 0]) == list(range(sum(total for total, _ in sizes)))
 
 
+@pytest.mark.slow
 @given(st.integers(1, 1200), st.integers(0, 2**32 - 1), st.sampled_from(Level))
 @settings(max_examples=25, deadline=None)
 def test_a_whole_symbol_is_drawn_as_it_was(size, seed, level):

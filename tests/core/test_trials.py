@@ -57,6 +57,7 @@ def test_what_a_crop_would_take_is_refused_too(cover):
         embed(cover, replace(QUIET, votes=1, least_votes=0.5, fallbacks=()))
 
 
+@pytest.mark.slow
 def test_longer_steps_are_tried_before_a_slice_is_refused(cover, tmp_path):
     done = embed(cover, replace(QUIET, fallbacks=((1, 3), (8, 5))))
     assert done.report.step == QUIET.choices(1)[0].step * 16

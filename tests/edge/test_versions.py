@@ -15,6 +15,9 @@ from coverslip.scheme.profiles import DEFAULT, PROFILES
 from tests import golden
 from tests.covers import head_ct
 
+pytestmark = pytest.mark.slow
+"""These tests run networks, or files by the dozen."""
+
 GOLDEN = sorted(golden.FOLDER.glob("model*-*.dcm"))
 WRITERS = ["tensorflow", *RUNTIMES]
 

@@ -29,6 +29,7 @@ def test_touched_and_near_blocks_are_the_references(height, width, margins, seed
         np.testing.assert_array_equal(near, reference.near_blocks(expected))
 
 
+@pytest.mark.slow
 @given(st.sampled_from(KINDS), sizes, sizes, st.sampled_from(RANGES), st.integers(0, 20), seeds, st.booleans())
 @settings(max_examples=120, deadline=None)
 def test_allowed_blocks_are_the_references(kind, height, width, legal, margin, seed, padded):

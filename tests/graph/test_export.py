@@ -8,6 +8,9 @@ from coverslip.graph.engine import SIGNATURES, TensorFlowEngine
 
 from coverslip.engine import Embedded, Measured
 
+pytestmark = pytest.mark.slow
+"""These tests run networks, or files by the dozen."""
+
 INPUTS = {
     "segment": {"pixels": ("int32", [-1, -1, -1])},
     "extract": {"pixels": ("int32", [-1, -1, -1]), "step": ("float32", [-1])},

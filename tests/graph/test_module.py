@@ -12,6 +12,7 @@ from tests.graph.planes import RANGES, reference, request, requests, stack
 once = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.slow
 @given(requests())
 @once
 def test_stego_and_carriers_are_the_references(engine, wanted):
@@ -85,6 +86,7 @@ def test_the_batch_changes_nothing(engine, height, width):
             np.testing.assert_array_equal(getattr(together, name)[index], getattr(alone, name)[0])
 
 
+@pytest.mark.slow
 @given(st.integers(2, 4), st.integers(4, 40), st.integers(4, 40), st.integers(0, 2**31))
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_the_graph_itself_takes_batches(runners, batch, height, width, seed):

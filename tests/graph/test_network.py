@@ -20,6 +20,9 @@ from coverslip.graph.preprocess import SIDE, hat_weights, prepare  # noqa: E402
 from coverslip.graph.refine import CELLS, refine  # noqa: E402
 from coverslip.graph.regions import HatAligner, greedy  # noqa: E402
 
+pytestmark = pytest.mark.slow
+"""These tests run networks, or files by the dozen."""
+
 WEIGHTS = Path(__file__).parents[2] / "models" / "weights.npz"
 
 
@@ -200,7 +203,6 @@ class TestNetwork:
         alone = [network.segment(tf.constant(image[None])).mask.numpy()[0] for image in batch]
         assert np.mean(together != np.stack(alone)) < 1e-4
 
-    @pytest.mark.slow
     def test_converts_with_builtin_ops_and_agrees(self, network: Network) -> None:
         interpreters = pytest.importorskip("ai_edge_litert.interpreter")
         traced = tf.function(network.segment, input_signature=[tf.TensorSpec([None, None, None], tf.int32, "pixels")])

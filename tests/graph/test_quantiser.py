@@ -65,6 +65,7 @@ def to_half(values):
     return np.abs((values - quantise.TIE) % 1 - 0.5)
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(KINDS),
     st.sampled_from(RANGES),

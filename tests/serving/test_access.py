@@ -22,6 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from coverslip import errors as core
 from tests.serving.conftest import running
 
+pytestmark = pytest.mark.slow
+"""These tests start servers."""
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVERS = ("gateway", "model-server")
 

@@ -14,6 +14,9 @@ from coverslip.cli import main
 from tests.serving.conftest import running
 from tests.serving.test_access import Authority
 
+pytestmark = pytest.mark.slow
+"""These tests start servers."""
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 @pytest.fixture(scope="module")

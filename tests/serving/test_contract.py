@@ -56,6 +56,7 @@ def test_the_stubs_that_are_imported_are_those_of_the_contract(tmp_path):
     assert made == {name: (here / name).read_text() for name in made}
 
 
+@pytest.mark.slow
 def test_the_gateway_needs_no_tensorflow():
     modules = ", ".join(f"coverslip.serving.{name}" for name in ("gateway", "tf_serving", "client"))
     program = f"import sys, {modules}; print('tensorflow' in sys.modules)"
@@ -76,6 +77,7 @@ def test_the_model_s_contract_is_that_of_the_released_model():
                 assert types[tensor] == kind["dtype"]
 
 
+@pytest.mark.slow
 def test_the_program_in_the_client_page_works(gateway, cover, identity, tmp_path):
     (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/client.md").read_text(), re.DOTALL)
     (tmp_path / "cover.dcm").write_bytes(cover.read_bytes())

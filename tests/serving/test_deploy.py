@@ -20,6 +20,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from coverslip.cli import _parser
 from coverslip.models import ModelKind, find_model
 
+pytestmark = pytest.mark.slow
+"""These tests start servers."""
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEPLOY = ROOT / "serving" / "deploy"
 MANIFESTS = [(path.name, item) for path in sorted(DEPLOY.glob("kubernetes/*.yaml")) for item in yaml.safe_load_all(path.read_text())]

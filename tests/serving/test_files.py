@@ -17,6 +17,7 @@ def client(gateway):
         yield client
 
 
+@pytest.mark.slow
 def test_a_file_of_many_frames_goes_into_a_file_and_its_record_comes_back(client, cover, identity, tmp_path):
     dataset = dcmread(cover)
     dataset.decompress()

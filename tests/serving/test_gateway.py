@@ -26,6 +26,9 @@ from coverslip.models import ModelKind, find_model
 from coverslip.scheme.profiles import DEFAULT
 from tests.serving.conftest import running
 
+pytestmark = pytest.mark.slow
+"""These tests start servers."""
+
 SERVICE = "coverslip.v1.CoverslipService"
 
 
@@ -310,7 +313,6 @@ def test_stopping_finishes_what_was_taken(cover, identity):
     assert [line["event"] for line in server.lines][-1] == "stopped"
 
 
-@pytest.mark.slow
 def test_one_sealed_frame_gives_the_same_bytes_everywhere(gateway, before_model_server, cover, identity, tmp_path):
     from coverslip.graph.engine import TensorFlowEngine
 

@@ -20,6 +20,9 @@ from pydicom import dcmread
 
 from tests.serving.conftest import running
 
+pytestmark = pytest.mark.slow
+"""These tests start servers."""
+
 FRAMES = 24
 
 

@@ -21,6 +21,9 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+pytestmark = pytest.mark.slow
+"""These tests start servers."""
+
 
 @pytest.fixture(scope="module")
 def stubs(tmp_path_factory):

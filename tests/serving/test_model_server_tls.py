@@ -18,6 +18,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.serving.conftest import running
 from tests.serving.test_access import Authority
 
+pytestmark = pytest.mark.slow
+"""These tests start servers."""
+
 pytest.importorskip("tensorflow_serving")
 
 SCRIPT = Path(__file__).resolve().parent.parent.parent / "serving" / "deploy" / "write_ssl_config.sh"

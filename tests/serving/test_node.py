@@ -21,7 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "serving" / "examples" / "node"
 BUF = EXAMPLE / "node_modules" / ".bin" / "buf"
 
-pytestmark = pytest.mark.skipif(not BUF.exists(), reason="the Node.js example is not installed: run 'make node'")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not BUF.exists(), reason="the Node.js example is not installed: run 'make node'"),
+]
 
 
 def node(*words, **environment):

@@ -23,6 +23,9 @@ from coverslip.keys import Identity
 from tests.serving.conftest import running
 from tests.serving.test_access import Authority
 
+pytestmark = pytest.mark.slow
+"""These tests start servers."""
+
 RIGHTS = {"ris": ["embed"], "desk": ["extract"], "archive": ["extract", "open"], "half": ["open"]}
 
 

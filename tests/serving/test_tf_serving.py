@@ -22,6 +22,9 @@ from coverslip.keys import Identity
 from coverslip.models import ModelKind, find_model
 from tests.serving.conftest import callers, running
 
+pytestmark = pytest.mark.slow
+"""These tests start servers."""
+
 
 @pytest.fixture(scope="module")
 def real():
@@ -200,7 +203,6 @@ def test_no_header_key_or_record_crosses_to_the_model_server(model_server, cover
         assert again.ByteSize() == request.ByteSize()
 
 
-@pytest.mark.slow
 def test_a_model_server_that_dies_and_comes_back_costs_no_wrong_answer(cover, identity):
     with running("model-server", "--listen", "127.0.0.1:0", ready=False) as first:
         dies_and_comes_back(first, cover, identity)

@@ -19,6 +19,9 @@ from coverslip.serving.workers import Here, Processes, UnplannedError
 from coverslip.errors import ModelMissingError, NotAnImageError, RecordTooLargeError
 from tests.serving.conftest import callers, running
 
+pytestmark = pytest.mark.slow
+"""These tests start servers."""
+
 
 class Broken:
     """An engine with troubles of its own; made in the worker process."""
@@ -130,7 +133,6 @@ def workers_of(server):
     return [child for child in children(server) if "spawn_main" in " ".join(child.cmdline())]
 
 
-@pytest.mark.slow
 def test_a_gateway_lives_on_when_a_worker_is_killed_and_takes_all_with_it_when_it_is(cover, identity):
     with running("serve", "--listen", "127.0.0.1:0", "--processes", "2") as server, Client(server.address()) as client:
         first = workers_of(server)

@@ -69,6 +69,7 @@ def test_sampling_gives_magnetic_resonance_its_share() -> None:
     assert np.isclose(weights.sum(), 1) and np.isclose(weights[1] + weights[3], 0.4)
 
 
+@pytest.mark.slow
 def test_targets_have_the_shapes_of_model_gardens_parser(pictures: Pictures) -> None:
     config = task_config()
     images, labels = next(iter(make_dataset(pictures, config.model, config.train_data.parser, tf.data.Dataset.range(2), 2)))

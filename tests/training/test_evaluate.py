@@ -39,6 +39,9 @@ from coverslip.scheme.profiles import DEFAULT, ROBUST
 from coverslip.scheme.reference import ReferenceEngine
 from tests.training.images import body, write_image
 
+pytestmark = pytest.mark.slow
+"""These tests run networks, or files by the dozen."""
+
 Mask = NDArray[np.uint8]
 ROOT = Path(__file__).resolve().parent.parent.parent
 COLUMNS = ("file", "label", "split", "licence", "modality", "anatomy", "manufacturer", "model", "patient_key")
@@ -300,7 +303,6 @@ def test_a_folder_without_a_table_is_refused_in_a_sentence(tmp_path: Path, capsy
     assert "no slices.csv" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_trained_weights_outline_like_the_model_that_was_exported_from_them(case: Case) -> None:
     pytest.importorskip("official.vision")
     trained = evaluate.open_weights(ROOT / "models/weights.npz").segment(case.pixels[np.newaxis]).mask[0]
