@@ -31,6 +31,7 @@ from coverslip.serving.workers import Workers
 
 from coverslip import pipeline
 from coverslip.dicom.instance import read_instance, write_instance
+from coverslip.dicom.recorded import as_json
 from coverslip.errors import CoverslipError
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -199,7 +200,7 @@ class Service(CoverslipServiceServicer):
         answer: pb.ExtractResponse = self._run("extract", path, options)
         if options.open:
             record = self._opener.open(answer.sealed, recipient_of(options.recipient))
-            answer.record = json.dumps(record.to_json())
+            answer.record = json.dumps(as_json(record))
             if options.restore:
                 target = path.with_name("restored.dcm")
                 restored = pipeline.restore(read_instance(path), record)

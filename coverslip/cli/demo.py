@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from coverslip import picture, pipeline
     from coverslip.dicom.instance import read_instance, write_instance
+    from coverslip.dicom.recorded import as_dataset
     from coverslip.invented import write_invented_patient
     from coverslip.keys import Identity
 
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"coverslip: {error}")
         return SOME_FAILED
     again = dcmread(files["restored.dcm"])
-    different = [e.keyword for e in found.record.elements() if again.get(e.tag) != cover.get(e.tag)]
+    different = [e.keyword for e in as_dataset(found.record) if again.get(e.tag) != cover.get(e.tag)]
     print(f"4. restored -> {files['restored.dcm']}; recorded attributes that differ from the cover's: {len(different)}")
     print(f"   picture -> {files['picture.png']}")
     return ALL_DONE if not different else SOME_FAILED

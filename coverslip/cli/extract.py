@@ -73,13 +73,15 @@ def _restored(arguments: argparse.Namespace, source: Source, instance: Instance,
 
 def _told(found: Extraction | Extracted, agreement: float) -> dict[str, Any]:
     """A result as JSON holds it."""
+    from coverslip.dicom.recorded import as_json, listing
+
     return {
         "profile": found.profile,
         "frame": found.frame,
         "agreement": round(agreement, 1),
         "attributes": len(found.record),
-        "record": found.record.to_json(),
-        "listing": found.record.listing(),
+        "record": as_json(found.record),
+        "listing": listing(found.record),
     }
 
 

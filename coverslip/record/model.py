@@ -1,14 +1,9 @@
-"""What was taken out of a header."""
+"""What was taken out of a header, as plain data: `coverslip.dicom.recorded` shows it, `coverslip.dicom.header` puts it back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pydicom.dataelem import DataElement
-    from pydicom.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -103,40 +98,3 @@ class Record:
     def __repr__(self) -> str:
         # An identity never ends up in a log by way of a repr.
         return f"Record({len(self)} attributes)"
-
-    def dataset(self) -> Dataset:
-        """The recorded attributes as a data set.
-
-        Where only something inside a sequence was recorded, the sequence's items hold just that, and items before are empty.
-        """
-        from pydicom.dataset import Dataset
-
-        from coverslip.dicom.raw import put_level
-
-        ds = Dataset()
-        put_level(ds, self.level, partial=True)
-        return ds
-
-    def elements(self) -> Iterator[DataElement]:
-        """The recorded attributes of the data set, sequences whole."""
-        yield from self.dataset()
-
-    def to_json(self) -> dict[str, Any]:
-        """The recorded attributes in the DICOM JSON model (PS3.18 annex F)."""
-        found: dict[str, Any] = self.dataset().to_json_dict(suppress_invalid_tags=True)
-        return found
-
-    def listing(self) -> list[str]:
-        """One line for each recorded attribute, for a person to read."""
-        return list(_lines(self.dataset()))
-
-
-def _lines(ds: Dataset, indent: str = "") -> Iterator[str]:
-    for element in ds:
-        if element.VR != "SQ":
-            yield f"{indent}{element.name}: {element.value}"
-            continue
-        for number, item in enumerate(element.value):
-            if len(item):
-                yield f"{indent}{element.name} [{number}]"
-                yield from _lines(item, indent + "    ")

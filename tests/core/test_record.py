@@ -11,6 +11,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from coverslip.dicom.header import deidentify
+from coverslip.dicom.recorded import as_json, listing
 from coverslip.errors import DamagedMessageError
 from coverslip.invented import write_invented_patient
 from coverslip.record import Element, Inside, Level, Record, decode, encode, packing
@@ -127,6 +128,6 @@ def test_a_record_reads_as_dicom_json_and_as_lines() -> None:
             (Inside(0x00081140, 1, item),),
         )
     )
-    assert record.to_json()["00100010"]["Value"] == [{"Alphabetic": "Müller^Niemand"}]
-    assert record.listing()[1:] == ["Referenced Image Sequence [1]", "    Patient's Name: Müller^Niemand", "Patient's Name: Müller^Niemand"]
+    assert as_json(record)["00100010"]["Value"] == [{"Alphabetic": "Müller^Niemand"}]
+    assert listing(record)[1:] == ["Referenced Image Sequence [1]", "    Patient's Name: Müller^Niemand", "Patient's Name: Müller^Niemand"]
     assert len(record) == 3
