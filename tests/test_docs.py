@@ -99,6 +99,14 @@ def test_every_page_and_picture_that_is_linked_exists():
                 assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+def test_every_file_that_a_page_names_exists():
+    pages = [ROOT / "README.md", ROOT / "models/README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "protos").rglob("*.md")]
+    rooms = "benchmarks|coverslip|docs|edge|graph|models|protos|serving|tests|training"
+    named = {(page.name, path) for page in pages for path in re.findall(rf"`((?:{rooms})/[\w./-]*)`", page.read_text())}
+    assert len(named) > 30
+    assert not {(page, path) for page, path in named if not (ROOT / path).exists()}
+
+
 def under(page, heading):
     """The commands below a heading of the second level."""
     (part,) = [text for text in (ROOT / page).read_text().split("\n## ") if text.startswith(heading + "\n")]
