@@ -18,6 +18,7 @@ def sparse_masks(batch, height, width, seed):
     return (random.random((batch, height, width)) < random.choice([0, 0.001, 0.01, 0.5])).astype(np.uint8)
 
 
+@pytest.mark.slow
 @given(sizes, sizes, st.lists(st.integers(0, 32), min_size=1, max_size=3), seeds)
 @settings(max_examples=80, deadline=None)
 def test_touched_and_near_blocks_are_the_references(height, width, margins, seed):
@@ -56,6 +57,7 @@ def test_the_quantiles_index_is_the_references_for_every_number_of_blocks():
     assert (1 << 20) * rank.numerator < 2**31
 
 
+@pytest.mark.slow
 @given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), st.integers(1, 60), st.integers(1, 400), st.floats(0, 1), seeds)
 @settings(max_examples=150, deadline=None)
 def test_the_chosen_blocks_are_the_references(batch, rows, cols, slots, votes, share, seed):

@@ -7,6 +7,9 @@ from pydicom import dcmread
 
 from coverslip.errors import OutputExistsError
 
+pytestmark = pytest.mark.slow
+"""These tests start servers."""
+
 FRAMES = 10
 """More than a window."""
 
@@ -17,7 +20,6 @@ def client(gateway):
         yield client
 
 
-@pytest.mark.slow
 def test_a_file_of_many_frames_goes_into_a_file_and_its_record_comes_back(client, cover, identity, tmp_path):
     dataset = dcmread(cover)
     dataset.decompress()

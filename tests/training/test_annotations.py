@@ -101,6 +101,7 @@ def test_a_bad_shape_is_said_to_be_one(shape, said):
         draw_region(shape, SIZE)
 
 
+@pytest.mark.slow
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 @settings(max_examples=60, deadline=None)
 def test_any_json_of_another_kind_is_no_via_file(tmp_path_factory, content):
@@ -190,6 +191,7 @@ def of(dataset, frame=1):
     return Target("x.dcm", dataset.SOPInstanceUID, frame, frames, (dataset.Rows, dataset.Columns))
 
 
+@pytest.mark.slow
 def test_a_segmentation_of_a_ct_comes_back(tmp_path):
     image = dcmread(get_testdata_file("CT_small.dcm", download=False))
     left, right = np.zeros((2, 1, image.Rows, image.Columns), np.uint8)

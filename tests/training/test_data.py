@@ -79,6 +79,7 @@ def test_the_key_is_made_once_for_its_owner_alone(tmp_path):
         read_key(tmp_path / "key")
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["CT", "MR"])), min_size=1, max_size=20), keys)
 @settings(max_examples=20, deadline=None)
 def test_no_patient_is_in_two_splits_of_what_is_written(tmp_path_factory, rows, key):
