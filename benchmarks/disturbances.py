@@ -151,15 +151,16 @@ def by_reach(done: list[dict[str, object]], crops: list[str]) -> dict[str, list[
 
 def page(results: Results, names: list[str]) -> list[str]:
     """The same for the documentation: a row for each disturbance, CT and MR of each profile side by side."""
-    done = {
-        (profile, modality): [o for o in outcomes if "refused" not in o and o["modality"] == modality]
+    asked = {
+        (profile, modality): [o for o in outcomes if o["modality"] == modality]
         for profile, outcomes in results.items()
         for modality in ("CT", "MR")
     }
+    done = {group: [o for o in outcomes if "refused" not in o] for group, outcomes in asked.items()}
     lines = [
         "| | " + " | ".join(f"{profile}, {modality}" for profile, modality in done) + " |",
         "|---|" + "---|" * len(done),
-        "| slices embedded | " + " | ".join(str(len(outcomes)) for outcomes in done.values()) + " |",
+        "| slices embedded | " + " | ".join(f"{len(done[group])} of {len(outcomes)}" for group, outcomes in asked.items()) + " |",
     ]
     for name in names:
         shares = (f"{np.mean([bool(o[name]) for o in outcomes]):.0%}" if outcomes else "" for outcomes in done.values())
