@@ -1,5 +1,7 @@
 """The fused graph in every runtime against the reference."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -45,6 +47,13 @@ def test_only_carriers_change_and_they_read_back(engine, wanted):
     phases = engine.extract(embedded.stego, wanted.step).phases
     off = (phases - wanted.phases).astype(np.int8)[embedded.carriers > 0] * wanted.coefficients[0]
     assert not off.size or np.abs(off).max() <= 0.2 * 256 + 1
+
+
+def test_an_image_where_no_block_may_carry_stays_as_it_is(engine):
+    wanted = replace(request("scene", 64, 96, (0, 4095), 1), legal=np.array([[5000, 6000]], np.int32))
+    embedded = engine.embed(wanted)
+    np.testing.assert_array_equal(embedded.stego, wanted.pixels)
+    assert not embedded.carriers.any()
 
 
 @given(requests(steps=(0.5, 1.0, 6.7, 8.0, 64.0)))
