@@ -31,6 +31,11 @@ def basis() -> NDArray[np.float64]:
     return result
 
 
+def per_image(values: tf.Tensor) -> tf.Tensor:
+    """One number for each image [B] in the shape that multiplies blocks: [B, 1, 1, 1]."""
+    return values[:, tf.newaxis, tf.newaxis, tf.newaxis]
+
+
 def to_blocks(plane: tf.Tensor) -> tf.Tensor:
     """Cut planes into their full 4 x 4 blocks.
 

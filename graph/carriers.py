@@ -8,6 +8,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import tensorflow as tf
+from coverslip.graph.blocks import per_image
 
 from coverslip.scheme.carriers import GATE_FLOOR, GATE_RANK, GATE_SPAN, NEAR
 from coverslip.scheme.dct import SIDE
@@ -103,7 +104,7 @@ def allowed_blocks(blocks: tf.Tensor, touched: tf.Tensor, legal: tf.Tensor, padd
     highest = tf.reduce_max(blocks, axis=3)
     lowest = tf.reduce_min(blocks, axis=3)
     # Pixels are whole numbers: a distance above a half is one of at least a level. Comparing each pixel takes longer.
-    unpadded = tf.reduce_min(tf.abs(blocks - padding[:, tf.newaxis, tf.newaxis, tf.newaxis]), axis=3) > 0.5
+    unpadded = tf.reduce_min(tf.abs(blocks - per_image(padding)), axis=3) > 0.5
     legal_block = (lowest >= legal[:, 0:1, tf.newaxis]) & (highest <= legal[:, 1:2, tf.newaxis])
     clear = legal_block & unpadded & (touched < 0.5)
     threshold = _gate(highest, highest - lowest, clear)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
-from coverslip.graph.blocks import basis, forward, inverse
+from coverslip.graph.blocks import basis, forward, inverse, per_image
 
 from coverslip.scheme.dct import COEFFICIENTS, SIDE
 from coverslip.scheme.quantise import PHASES, TIE, TOLERANCE
@@ -40,11 +40,6 @@ class Moved:
     change: tf.Tensor
     cost: tf.Tensor
     usable: tf.Tensor
-
-
-def per_image(values: tf.Tensor) -> tf.Tensor:
-    """One number for each image [B] in the shape that multiplies blocks: [B, 1, 1, 1]."""
-    return values[:, tf.newaxis, tf.newaxis, tf.newaxis]
 
 
 def phase_weights(step: tf.Tensor) -> tf.Tensor:

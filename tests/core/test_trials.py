@@ -9,6 +9,7 @@ from coverslip import pipeline
 from coverslip.dicom.instance import read_instance
 from coverslip.errors import DoesNotComeBackError
 from coverslip.pipeline import trials
+from coverslip.scheme.address import slot_count, slot_plane
 from coverslip.scheme.profiles import ROBUST
 from tests.core.test_pipeline import IDENTITY, embed
 from tests.covers import head_ct
@@ -58,9 +59,12 @@ def test_what_a_crop_would_take_is_refused_too(cover):
 
 
 @pytest.mark.slow
-def test_longer_steps_are_tried_before_a_slice_is_refused(cover, tmp_path):
-    done = embed(cover, replace(QUIET, fallbacks=((1, 3), (8, 5))))
+def test_longer_steps_and_fewer_votes_are_tried_before_a_slice_is_refused(cover, tmp_path):
+    done = embed(cover, replace(QUIET, fallbacks=((1, 3), (8, 4))))
     assert done.report.step == QUIET.choices(1)[0].step * 16
+    frame = done.frames[0]
+    slots = slot_plane(*frame.carriers.shape, slot_count(len(done.symbol), len(ROBUST.coefficients)), frame.votes.variant)
+    assert np.bincount(slots[frame.carriers]).max() == 4
     done.write(tmp_path / "stego.dcm")
     assert pipeline.extract(read_instance(tmp_path / "stego.dcm"), IDENTITY).profile == "robust"
 
