@@ -7,7 +7,7 @@ record comes back depends on the image, and no figure that is known beforehand s
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,15 @@ def _read_within(stego: NDArray[np.int32], recipient: Recipient, profile: Profil
     return read_part(stego[SIDE * row : rows - SIDE * row, SIDE * col : cols - SIDE * col], (row, col), recipient, profile)
 
 
+def _readings(
+    stego: NDArray[np.int32], legal: tuple[int, int], recipient: Recipient, profile: Profile
+) -> Iterator[tuple[str, Votes | None]]:
+    """What is read after each of `TRIALS`, in their order; each is made when it is asked for."""
+    yield _CUT, _read_within(stego, recipient, profile)
+    for name, codec in CODECS.items():
+        yield name, read_plane(codec(stego, legal), recipient, profile)
+
+
 def spoiler(stego: NDArray[np.int32], legal: tuple[int, int], recipient: Recipient, profile: Profile, sealed: bytes) -> str | None:
     """The first of `TRIALS` after which a sealed frame does not come back; None where it comes back after each.
 
@@ -83,9 +92,7 @@ def spoiler(stego: NDArray[np.int32], legal: tuple[int, int], recipient: Recipie
     sealed : bytes
         What shall come back.
     """
-    for name in TRIALS:
-        codec = CODECS.get(name)
-        votes = _read_within(stego, recipient, profile) if codec is None else read_plane(codec(stego, legal), recipient, profile)
+    for name, votes in _readings(stego, legal, recipient, profile):
         try:
             if votes is None or read_votes(votes) != sealed:
                 return name
