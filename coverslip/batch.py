@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -46,25 +47,50 @@ def one_by_one(lanes: Sequence[Run], inputs: Arrays) -> dict[str, NDArray[Any]]:
         )
     if odd := [name for name, values in inputs.items() if len(values) != len(pixels)]:
         raise EngineError(f"{', '.join(odd)} must have one entry for each of the {len(pixels)} images")
-    images = _in_lanes(lanes, [{name: values[index : index + 1] for name, values in inputs.items()} for index in range(len(pixels))])
+    images = [{name: values[index : index + 1] for name, values in inputs.items()} for index in range(len(pixels))]
     if len(images) == 1:
-        return dict(images[0])
-    return {name: np.concatenate([image[name] for image in images]) for name in images[0]}
+        return dict(lanes[0](images[0]))
+    return _in_lanes(lanes, images)
 
 
-def _in_lanes(lanes: Sequence[Run], images: Sequence[dict[str, NDArray[Any]]]) -> list[Arrays]:
-    if min(len(lanes), len(images)) == 1:
-        return [lanes[0](image) for image in images]
+class _Outputs:
+    """What the images of a batch come to, put in its place as it comes: joining it all afterwards would keep every lane waiting."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._whole: dict[str, NDArray[Any]] = {}
+        self._making = threading.Lock()
+
+    def put(self, index: int, image: Arrays) -> None:
+        """Outputs [1, ...] of an image; any thread may bring them."""
+        with self._making:
+            if not self._whole:
+                self._whole = {name: np.empty((self._count, *values.shape[1:]), values.dtype) for name, values in image.items()}
+        for name, values in image.items():
+            self._whole[name][index] = values[0]
+
+    def whole(self) -> dict[str, NDArray[Any]]:
+        """Outputs [B, ...]."""
+        return self._whole
+
+
+def _in_lanes(lanes: Sequence[Run], images: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    outputs = _Outputs(len(images))
     free: SimpleQueue[Run] = SimpleQueue()
     for lane in lanes:
         free.put(lane)
 
-    def run(image: dict[str, NDArray[Any]]) -> Arrays:
+    def run(index: int) -> None:
         lane = free.get()
         try:
-            return lane(image)
+            outputs.put(index, lane(images[index]))
         finally:
             free.put(lane)
 
-    with ThreadPoolExecutor(len(lanes)) as pool:
-        return list(pool.map(run, images))
+    if len(lanes) == 1:
+        for index in range(len(images)):
+            run(index)
+    else:
+        with ThreadPoolExecutor(len(lanes)) as pool:
+            list(pool.map(run, range(len(images))))
+    return outputs.whole()

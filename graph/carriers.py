@@ -6,9 +6,10 @@ Both runtimes sort with TOP_K, which ranks equal values by index, lowest first, 
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import NamedTuple
 
 import tensorflow as tf
-from coverslip.graph.blocks import per_image
+from coverslip.graph.blocks import at_least, per_image
 
 from coverslip.scheme.carriers import GATE_FLOOR, GATE_RANK, GATE_SPAN, NEAR
 from coverslip.scheme.dct import SIDE
@@ -21,6 +22,11 @@ _OUTSIDE = 1e6
 
 _SLOTS = 8192
 """Above every slot."""
+
+SPARE = 2
+"""How many times the blocks that are wanted are looked at first; between 1 and 4 it hardly matters to the time."""
+
+_SAMPLE = 4
 
 
 def touched_blocks(mask: tf.Tensor, margin: tf.Tensor) -> tf.Tensor:
@@ -50,18 +56,21 @@ def touched_blocks(mask: tf.Tensor, margin: tf.Tensor) -> tf.Tensor:
 
 
 def _body_blocks(mask: tf.Tensor) -> tf.Tensor:
-    """Blocks with body, and one more row and column of them: float32 [B, H // 4 + 1, W // 4 + 1], 0 or 1, of masks uint8 [B, H, W].
+    """Blocks with body, and one more row and column of them: float32 [B, H // 4 + 1, W // 4 + 1], 0 or 1, of masks uint8 [B, H, W]."""
+    return _fourths(_fourths(tf.cast(mask, tf.float32)))
 
-    What no full block covers is counted there, with as much of the last full block as fills a window: its body reaches farther from
-    where it is counted as well. Extending the mask to whole blocks takes several times longer.
+
+def _fourths(plane: tf.Tensor) -> tf.Tensor:
+    """The highest of every four rows of planes [B, M, N], lying on their side: float32 [B, N, M // 4 + 1].
+
+    What no full four rows cover is counted in the last place, with as many of the rows before it as make four: their body reaches farther
+    from there as well. Extending the plane takes several times longer, and so does looking for the highest along rows.
     """
 
     def pooled(part: tf.Tensor) -> tf.Tensor:
-        return tf.squeeze(tf.nn.max_pool2d(tf.expand_dims(part, 3), SIDE, SIDE, "VALID"), 3)
+        return tf.squeeze(tf.nn.max_pool2d(tf.expand_dims(part, 2), [SIDE, 1], [SIDE, 1], "VALID"), 2)
 
-    body = tf.cast(mask, tf.float32)
-    right, below, corner = body[:, :, -SIDE:], body[:, -SIDE:], body[:, -SIDE:, -SIDE:]
-    return tf.concat([tf.concat([pooled(body), pooled(right)], 2), tf.concat([pooled(below), pooled(corner)], 2)], 1)
+    return tf.transpose(tf.concat([pooled(plane), pooled(plane[:, -SIDE:])], 1), [0, 2, 1])
 
 
 def near_blocks(touched: tf.Tensor) -> tf.Tensor:
@@ -99,16 +108,16 @@ def allowed_blocks(blocks: tf.Tensor, touched: tf.Tensor, legal: tf.Tensor, padd
 
     Returns
     -------
-    bool [B, Hb, Wb]
+    float32 [B, Hb, Wb]
+        0 or 1.
     """
     highest = tf.reduce_max(blocks, axis=3)
     lowest = tf.reduce_min(blocks, axis=3)
-    # Pixels are whole numbers: a distance above a half is one of at least a level. Comparing each pixel takes longer.
-    unpadded = tf.reduce_min(tf.abs(blocks - per_image(padding)), axis=3) > 0.5
-    legal_block = (lowest >= legal[:, 0:1, tf.newaxis]) & (highest <= legal[:, 1:2, tf.newaxis])
-    clear = legal_block & unpadded & (touched < 0.5)
-    threshold = _gate(highest, highest - lowest, clear)
-    return clear & (highest <= threshold)
+    # Pixels are whole numbers: what is not padding is at least a level away from it. Comparing each pixel takes longer.
+    unpadded = tf.minimum(tf.reduce_min(tf.abs(blocks - per_image(padding)), axis=3), 1.0)
+    legal_block = at_least(lowest, legal[:, 0:1, tf.newaxis]) * at_least(legal[:, 1:2, tf.newaxis], highest)
+    clear = legal_block * unpadded * (1.0 - touched)
+    return clear * at_least(_gate(highest, highest - lowest, clear), highest)
 
 
 def _gate(highest: tf.Tensor, span: tf.Tensor, clear: tf.Tensor) -> tf.Tensor:
@@ -124,7 +133,8 @@ def _low_quantiles(values: tf.Tensor, among: tf.Tensor) -> tf.Tensor:
     ----------
     values : float32 [B, K, Hb, Wb]
         Whole numbers, less than 2^17 apart where ``among`` holds.
-    among : bool [B, Hb, Wb]
+    among : float32 [B, Hb, Wb]
+        0 or 1.
 
     Returns
     -------
@@ -134,18 +144,23 @@ def _low_quantiles(values: tf.Tensor, among: tf.Tensor) -> tf.Tensor:
     -----
     Built bit by bit, as the largest number that at most ``index`` values lie below. Sorting takes ten times as long.
     """
-    inside = tf.expand_dims(tf.cast(among, tf.float32), 1)
+    inside = tf.expand_dims(among, 1)
     count = tf.cast(tf.reduce_sum(inside, axis=[2, 3], keepdims=True), tf.int32)
     index = tf.cast(tf.maximum(count - 1, 0) * RANK.numerator // RANK.denominator, tf.float32)
-    values = values * inside + (1.0 - inside) * _OUTSIDE
+    values = _only(values, inside)
     lowest = tf.reduce_min(values, axis=[2, 3], keepdims=True)
     values -= lowest
     found = tf.zeros_like(lowest)
     for bit in reversed(range(_BITS)):
         raised = found + float(1 << bit)
         below = tf.reduce_sum(tf.clip_by_value(raised - values, 0.0, 1.0), axis=[2, 3], keepdims=True)
-        found += tf.clip_by_value(index - below + 1.0, 0.0, 1.0) * float(1 << bit)
+        found += at_least(index, below) * float(1 << bit)
     return found + lowest
+
+
+def _only(values: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
+    """Values where ``inside`` is 1, and `_OUTSIDE` where it is 0."""
+    return values * inside + (1.0 - inside) * _OUTSIDE
 
 
 def rank(cost: tf.Tensor, near: tf.Tensor) -> tf.Tensor:
@@ -160,7 +175,8 @@ def choose(cost: tf.Tensor, usable: tf.Tensor, slots: tf.Tensor, votes: tf.Tenso
     ----------
     cost : float32 [B, Hb, Wb]
         Grey levels squared, whole numbers.
-    usable : bool [B, Hb, Wb]
+    usable : float32 [B, Hb, Wb]
+        0 or 1.
     slots : int32 [B, Hb, Wb]
         0 to 8190.
     votes : int32 [B]
@@ -168,27 +184,80 @@ def choose(cost: tf.Tensor, usable: tf.Tensor, slots: tf.Tensor, votes: tf.Tenso
 
     Returns
     -------
-    bool [B, Hb, Wb]
-        Ties go to the block that comes first.
+    float32 [B, Hb, Wb]
+        0 or 1. Ties go to the block that comes first.
 
     Notes
     -----
-    One TOP_K sorts the usable blocks of all images by image, slot and cost; a block carries when the block ``votes`` places before it is
-    of another slot. They are gathered first, since sorting is what takes the time; a TOP_K for fewer places than it is given takes longer
-    than sorting them all, measured in TensorFlow.
+    Sorting is what takes the time, so most blocks are kept out of it: first the cheap ones are sorted, then, in slots that have too few of
+    those, all. Where the line between them lies makes no difference to what is chosen.
     """
     shape = tf.shape(slots)
-    image = tf.range(shape[0])[:, tf.newaxis, tf.newaxis]
-    where = tf.squeeze(tf.cast(tf.where(tf.reshape(usable, [-1])), tf.int32), 1)
-    group = tf.gather(tf.reshape(image * _SLOTS + slots, [-1]), where)
-    price = tf.gather(tf.reshape(tf.cast(tf.minimum(cost, float(COST_CAP)), tf.int32), [-1]), where)
-    keys = tf.cast(group, tf.int64) * (COST_CAP + 1) + tf.cast(price, tf.int64)
-    count = tf.shape(where)[0]
-    order = tf.math.top_k(-keys, count).indices
-    group = tf.gather(group, order)
-    before = tf.range(count) - tf.gather(votes, group // _SLOTS)
-    first = (before < 0) | (group != tf.gather(group, tf.maximum(before, 0)))
+    price = tf.minimum(cost, float(COST_CAP))
+    group = tf.reshape(tf.range(shape[0])[:, tf.newaxis, tf.newaxis] * _SLOTS + slots, [-1])
+    flat = tf.cast(tf.reshape(price, [-1]), tf.int64)
+    known = _only(price, usable)
+    cheap = _cheapest(flat, group, at_least(_line(known, slots, votes), known), votes)
+    found = tf.reshape(tf.scatter_nd(cheap.group[:, tf.newaxis], tf.ones_like(cheap.group), [shape[0] * _SLOTS]), [-1, _SLOTS])
+    full = tf.cast(found >= votes[:, tf.newaxis], tf.float32)
+    waiting = 1.0 - tf.reshape(tf.gather(tf.reshape(full, [-1]), group), shape)
+    places = tf.concat([cheap.place, _cheapest(flat, group, usable * waiting, votes).place], 0)
     # A scatter takes its time for each place, so it gets the few blocks that carry and not every block.
-    carrying = tf.gather(tf.gather(where, order), tf.where(first))
-    chosen = tf.scatter_nd(carrying, tf.ones_like(carrying[:, 0]), [tf.reduce_prod(shape)])
-    return tf.reshape(chosen, shape) > 0
+    chosen = tf.scatter_nd(places[:, tf.newaxis], tf.ones_like(places), [tf.reduce_prod(shape)])
+    return tf.minimum(tf.cast(tf.reshape(chosen, shape), tf.float32), 1.0)
+
+
+def _line(price: tf.Tensor, slots: tf.Tensor, votes: tf.Tensor) -> tf.Tensor:
+    """A price that about `SPARE` times as many blocks as are wanted do not pass: float32 [B, 1, 1], below `_OUTSIDE`.
+
+    Told from every fourth block of every fourth row.
+    """
+    sample = tf.reshape(price[:, ::_SAMPLE, ::_SAMPLE], [tf.shape(price)[0], -1])
+    size = tf.shape(sample)[1]
+    wanted = SPARE * votes * (tf.reduce_max(slots, [1, 2]) + 1) // _SAMPLE**2
+    ascending = -tf.math.top_k(-sample, size).values
+    line = tf.gather(ascending, tf.minimum(wanted, size - 1), batch_dims=1)
+    return tf.minimum(line, float(COST_CAP))[:, tf.newaxis, tf.newaxis]
+
+
+class _Chosen(NamedTuple):
+    """Blocks of all images in one row; int32 [N] both.
+
+    Attributes
+    ----------
+    place
+        Where each block is in that row.
+    group
+        `_SLOTS` times the number of its image, plus its slot.
+    """
+
+    place: tf.Tensor
+    group: tf.Tensor
+
+
+def _cheapest(price: tf.Tensor, group: tf.Tensor, among: tf.Tensor, votes: tf.Tensor) -> _Chosen:
+    """The ``votes`` cheapest of each group among some blocks.
+
+    Parameters
+    ----------
+    price, group : int64 and int32 [B * Hb * Wb]
+        Price up to `COST_CAP`; group as in `_Chosen`.
+    among : float32 [B, Hb, Wb]
+        0 or 1.
+    votes : int32 [B]
+        At least 1.
+
+    Notes
+    -----
+    A block is chosen when the block ``votes`` places before it, sorted by group and price, is of another group. A TOP_K for fewer places
+    than it is given takes longer than sorting them all, measured in TensorFlow.
+    """
+    where = tf.squeeze(tf.cast(tf.where(tf.reshape(among, [-1]) > 0.5), tf.int32), 1)
+    keys = tf.gather(tf.cast(group, tf.int64) * (COST_CAP + 1) + price, where)
+    count = tf.shape(where)[0]
+    places = tf.gather(where, tf.math.top_k(-keys, count).indices)
+    ranked = tf.gather(group, places)
+    before = tf.range(count) - tf.gather(votes, ranked // _SLOTS)
+    first = (before < 0) | (ranked != tf.gather(ranked, tf.maximum(before, 0)))
+    chosen = tf.squeeze(tf.cast(tf.where(first), tf.int32), 1)
+    return _Chosen(tf.gather(places, chosen), tf.gather(ranked, chosen))

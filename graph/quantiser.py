@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
-from coverslip.graph.blocks import basis, forward, inverse, per_image
+from coverslip.graph.blocks import at_least, basis, forward, inverse, per_image
 
 from coverslip.scheme.dct import COEFFICIENTS, SIDE
 from coverslip.scheme.quantise import PHASES, TIE, TOLERANCE
@@ -33,8 +33,8 @@ class Moved:
         What to add to the pixels; whole grey levels.
     cost : float32 [B, Hb, Wb]
         Sum of squared changes, grey levels squared; exact below 2^24.
-    usable : bool [B, Hb, Wb]
-        In the legal range and every phase within `TOLERANCE`.
+    usable : float32 [B, Hb, Wb]
+        1 = in the legal range and every phase within `TOLERANCE`, else 0.
     """
 
     change: tf.Tensor
@@ -132,7 +132,7 @@ def move(blocks: tf.Tensor, phases: tf.Tensor, coefficients: tf.Tensor, step: tf
     change = rounded + lift.whole
     # What rounding moved is all that stands between a coefficient and its phase: measured alone, it is small and so precise.
     off = tf.abs(forward(rounded - shifted, plus=-TIE) * (carries / wide))
-    usable = lift.fits & (tf.reduce_max(off, axis=3) <= TOLERANCE)
+    usable = lift.fits * tf.cast(tf.reduce_max(off, axis=3) <= TOLERANCE, tf.float32)
     return Moved(change, tf.reduce_sum(change * change, axis=3), usable)
 
 
@@ -144,8 +144,8 @@ class _Lift:
     ----------
     whole, rest : float32 [B, Hb, Wb, 1]
         Grey levels: a whole number, and what is left, in [-0.5, 0.5].
-    fits : bool [B, Hb, Wb]
-        The block is in the legal range then.
+    fits : float32 [B, Hb, Wb]
+        1 = the block is in the legal range then, else 0.
     """
 
     whole: tf.Tensor
@@ -162,5 +162,5 @@ def _lift(rounded: tf.Tensor, rise: tf.Tensor, legal: tf.Tensor) -> _Lift:
     lift = tf.math.ceil((below + tf.minimum(below, spare)) / rise) - tf.math.ceil((above + tf.minimum(above, spare)) / rise)
     lift *= rise
     whole = tf.round(lift - TIE)
-    fits = (lowest + whole - spare >= lo) & (highest + whole + spare <= hi)
+    fits = at_least(lowest + whole - spare, lo) * at_least(hi, highest + whole + spare)
     return _Lift(whole, lift - whole, tf.squeeze(fits, 3))

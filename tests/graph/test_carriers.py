@@ -67,7 +67,7 @@ def test_the_chosen_blocks_are_the_references(batch, rows, cols, slots, votes, s
     usable = random.random(shape) < share
     slot = random.integers(0, slots, shape, dtype=np.int32)
     wanted = random.integers(1, votes + 1, batch, dtype=np.int32)
-    found = carriers.choose(tf.constant(cost, tf.float32), tf.constant(usable), tf.constant(slot), tf.constant(wanted)).numpy()
+    found = carriers.choose(tf.constant(cost, tf.float32), tf.constant(usable, tf.float32), tf.constant(slot), tf.constant(wanted)).numpy()
     for index in range(batch):
         expected = quantise.choose(cost[index], usable[index], slot[index], int(wanted[index]))
         np.testing.assert_array_equal(found[index], expected)
@@ -77,5 +77,5 @@ def test_the_chosen_blocks_are_the_references(batch, rows, cols, slots, votes, s
 def test_the_last_slot_fits_the_key(slot):
     slots = tf.fill([1, 4, 4], slot)
     cost = tf.reshape(tf.range(16.0, 0.0, -1.0), [1, 4, 4]) * 1e6
-    found = carriers.choose(cost, tf.ones([1, 4, 4], tf.bool), slots, tf.constant([3])).numpy()
+    found = carriers.choose(cost, tf.ones([1, 4, 4]), slots, tf.constant([3])).numpy()
     assert np.flatnonzero(found).tolist() == [0, 1, 2]  # all at the cost's cap, so the first ones

@@ -105,7 +105,7 @@ def test_what_is_usable_is_legal_and_at_its_phase(kind, legal, step, seed):
         tf.constant(wanted.step),
         tf.constant(wanted.legal, tf.float32),
     )
-    usable = moved.usable.numpy()
+    usable = moved.usable.numpy() == 1
     pixels = (blocks + moved.change.numpy().astype(np.int64))[usable]
     off = quantise.measure(pixels, float(wanted.step[0])) - wanted.phases[usable] / quantise.PHASES
     assert not pixels.size or (pixels.min() >= legal[0] and pixels.max() <= legal[1])
