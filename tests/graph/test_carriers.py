@@ -79,3 +79,18 @@ def test_the_last_slot_fits_the_key(slot):
     cost = tf.reshape(tf.range(16.0, 0.0, -1.0), [1, 4, 4]) * 1e6
     found = carriers.choose(cost, tf.ones([1, 4, 4]), slots, tf.constant([3])).numpy()
     assert np.flatnonzero(found).tolist() == [0, 1, 2]  # all at the cost's cap, so the first ones
+
+
+def test_a_slot_without_cheap_blocks_gets_its_votes_from_dear_ones():
+    cost = np.where(np.arange(64 * 64) % 32 == 7, 9000.0, 1.0 + np.arange(64 * 64) % 5).reshape(1, 64, 64)
+    slots = (np.arange(64 * 64, dtype=np.int32) % 32).reshape(1, 64, 64)
+    found = carriers.choose(tf.constant(cost, tf.float32), tf.ones([1, 64, 64]), tf.constant(slots), tf.constant([4])).numpy()[0]
+    assert np.bincount(slots[0][found > 0], minlength=32).tolist() == [4] * 32
+    np.testing.assert_array_equal(found, quantise.choose(cost[0].astype(np.int64), np.ones((64, 64), bool), slots[0], 4))
+
+
+def test_votes_beyond_every_block_take_every_usable_block():
+    usable = np.random.default_rng(3).random((1, 40, 40)) < 0.5
+    slots = np.full((1, 40, 40), 8190, np.int32)
+    found = carriers.choose(tf.ones([1, 40, 40]), tf.constant(usable, tf.float32), tf.constant(slots), tf.constant([2**31 - 1])).numpy()
+    np.testing.assert_array_equal(found, usable)
