@@ -95,7 +95,7 @@ evaluate: $(VENV)/.ready
 model: $(VENV)/.ready
 	$(VENV)/bin/coverslip train fit --data ../shared/data --out runs/model
 	cp runs/model/weights.npz models/weights.npz
-	$(VENV)/bin/coverslip export --weights models/weights.npz --out models --version 5 --force
+	$(VENV)/bin/coverslip export --weights models/weights.npz --out models --version 6 --force
 	$(MAKE) --no-print-directory card
 
 # Measures the released model again, and writes its card.
