@@ -6,13 +6,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coverslip.errors import EngineError
 from coverslip.scheme.dct import SIDE
+
+Made = TypeVar("Made")
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -87,10 +89,13 @@ def _in_lanes(lanes: Sequence[Run], images: Sequence[dict[str, NDArray[Any]]]) -
         finally:
             free.put(lane)
 
-    if len(lanes) == 1:
-        for index in range(len(images)):
-            run(index)
-    else:
-        with ThreadPoolExecutor(len(lanes)) as pool:
-            list(pool.map(run, range(len(images))))
+    side_by_side(run, len(images), len(lanes))
     return outputs.whole()
+
+
+def side_by_side(work: Callable[[int], Made], count: int, threads: int) -> list[Made]:
+    """What some work makes of the numbers 0 to ``count - 1``, in their order; ``threads`` of them at a time."""
+    if min(count, threads) < 2:
+        return [work(number) for number in range(count)]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, range(count)))

@@ -104,9 +104,10 @@ class SpooledReports(Sequence[FrameReport]):
 def changed_outside(cover: NDArray[np.int32], stego: NDArray[np.int32], carriers: NDArray[np.bool_]) -> int:
     """Pixels of a plane [H, W] that differ and lie in no carrier; carriers bool [H // 4, W // 4]."""
     changed = cover != stego
-    rows, cols = (side * SIDE for side in carriers.shape)
-    changed[:rows, :cols] &= ~np.kron(carriers, np.ones((SIDE, SIDE), dtype=bool))
-    return int(changed.sum())
+    rows, cols = carriers.shape
+    blocks = changed[: rows * SIDE, : cols * SIDE].reshape(rows, SIDE, cols, SIDE)
+    inside = blocks & carriers[:, np.newaxis, :, np.newaxis]
+    return int(np.count_nonzero(changed)) - int(np.count_nonzero(inside))
 
 
 class Tally:
@@ -134,10 +135,11 @@ class Tally:
         cover, stego : int32 [n, H, W]
         carriers : n of bool [H // 4, W // 4]
         """
-        difference = stego.astype(np.int64) - cover
+        changed = stego != cover
+        difference = stego[changed].astype(np.int64) - cover[changed]  # few of all pixels
         self._squares += int((difference * difference).sum())
         self._pixels += cover.size
-        self.changed += int(np.count_nonzero(difference))
+        self.changed += difference.size
         self.outside += sum(changed_outside(*frame) for frame in zip(cover, stego, carriers, strict=True))
         self._low.append(int(cover.min()))
         self._high.append(int(cover.max()))

@@ -33,6 +33,9 @@ _FLOOR = 1e-6
 _DISTURBED_FLOOR = 1e-3
 """Density of phases that no bell explains, against chance: impulses and clipping. Small where nothing disturbed the image."""
 
+_PART = 256
+"""Rows of a product that is too small for BLAS to share out among threads."""
+
 _FIRST_LOG_ODDS = -3.0
 _EM_STEPS = 4
 
@@ -89,27 +92,48 @@ def _evidence_table(sigma: float, alpha: float, floor: float) -> NDArray[np.floa
     return np.asarray(np.log((zero + one) / 2))
 
 
+@lru_cache(maxsize=32)
+def _pair_table(sigma: float, alpha: float, floor: float) -> NDArray[np.float32]:
+    """`_evidence_table` for two phase bytes at once: the sum for both, whichever comes first; float32 [65536]."""
+    single = _evidence_table(sigma, alpha, floor)
+    return (single[:, np.newaxis] + single).reshape(-1)
+
+
 def _evidence(turned: NDArray[np.uint8], sigma: float, alpha: float, floor: float) -> NDArray[np.float32]:
     """The logarithm of how much likelier carriers make the phases [n, K] of each block than chance does; float32 [n]."""
-    each = _evidence_table(sigma, alpha, floor).take(turned, mode="clip")
-    return np.asarray(each @ np.ones(turned.shape[1], dtype=np.float32))  # ten times as quick as sum
+    if turned.shape[1] % 2:
+        each = _evidence_table(sigma, alpha, floor).take(turned, mode="clip")
+    else:  # looking up half as many takes half the time
+        each = _pair_table(sigma, alpha, floor).take(np.ascontiguousarray(turned).view(np.uint16), mode="clip")
+    return _row_sums(each)
 
 
-def expit(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 / (1 + exp(-x)), for any x."""
-    return np.asarray(1 / (1 + np.exp(-np.clip(x, -60, 60))), dtype=np.float32)
+def _row_sums(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sums of the rows of [n, K]; float32 [n].
+
+    A product with ones is ten times as quick as sum. It goes through in parts that BLAS does in this thread: threads of its own spin for
+    a while on cores that other frames need.
+    """
+    ones = np.ones(values.shape[1], dtype=np.float32)
+    whole = len(values) // _PART * _PART
+    parts = values[:whole].reshape(-1, _PART, values.shape[1]) @ ones
+    return np.concatenate([parts.reshape(-1), values[whole:] @ ones])
 
 
 def _share(evidence: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
     """The share of carriers that explains the evidence best, by expectation maximisation: log-likelihood, each block's probability."""
-    log_odds = _FIRST_LOG_ODDS
-    weight = expit(evidence + log_odds)
+    likelier = _likelier(evidence)
+    carrying = likelier * np.float32(np.exp(_FIRST_LOG_ODDS))
     for _ in range(_EM_STEPS):
-        share = min(max(float(weight.mean()), 1.0 / evidence.size), 0.999)
-        log_odds = float(np.log(share / (1 - share)))
-        weight = expit(evidence + log_odds)
-    likelihood = float((np.logaddexp(0.0, evidence + log_odds) - np.log1p(np.exp(log_odds))).sum())
-    return likelihood, weight
+        share = min(max(float((carrying / (1 + carrying)).mean()), 1.0 / evidence.size), 0.999)
+        carrying = likelier * np.float32(share / (1 - share))
+    likelihood = float(np.log1p(carrying, dtype=np.float64).sum()) + evidence.size * float(np.log(1 - share))
+    return likelihood, carrying / (1 + carrying)
+
+
+def _likelier(evidence: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How many times likelier carriers make what chance makes as likely as it does; float32 as the evidence, neither 0 nor infinite."""
+    return np.asarray(np.exp(np.clip(evidence, -60, 60)), dtype=np.float32)
 
 
 def neighbourhood_mean(values: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
@@ -136,7 +160,7 @@ def _shares(size: int, reach: int) -> NDArray[np.float32]:
 
 def _local_share(evidence: NDArray[np.float32], first: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
     """As `_share`, with a share of carriers for each block's neighbourhood: from evidence [n] and the share to start at [Hb, Wb]."""
-    likelier = np.exp(np.clip(evidence, -60, 60)).reshape(first.shape)
+    likelier = _likelier(evidence).reshape(first.shape)
     share = first
     for _ in range(_LOCAL_STEPS):
         carrying = share * likelier

@@ -46,23 +46,30 @@ class Moved:
     usable: NDArray[np.bool_]
 
 
-def measure(blocks: NDArray[np.int32], step: float) -> NDArray[np.float64]:
-    """(c / step) mod 1 of every coefficient of blocks [..., 16]; float64 [..., 16] in [0, 1).
+def in_steps(blocks: NDArray[np.int32], step: float) -> NDArray[np.float64]:
+    """Every coefficient of blocks [..., 16], counted in steps: c / step; float64 [..., 16].
 
     The block's first pixel is taken away before the transform and given back to DC (4 times its value), which keeps a 32-bit
     transform of 16-bit pixels as exact as this one.
     """
     offset = blocks[..., :1].astype(np.float64)
-    scaled = (blocks - offset) @ BASIS.T / step
+    scaled: NDArray[np.float64] = (blocks - offset) @ BASIS.T
+    scaled /= step
     scaled[..., 0] += SIDE * offset[..., 0] / step
+    return scaled
+
+
+def measure(blocks: NDArray[np.int32], step: float) -> NDArray[np.float64]:
+    """(c / step) mod 1 of every coefficient of blocks [..., 16]; float64 [..., 16] in [0, 1)."""
+    scaled = in_steps(blocks, step)
     phases: NDArray[np.float64] = scaled - np.floor(scaled)
     return phases
 
 
-def to_bytes(phases: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Phases in [0, 1) as bytes in 1/256, rounded to nearest, 1 wrapping to 0."""
-    counted: NDArray[np.uint8] = (np.rint(phases * PHASES).astype(np.int64) % PHASES).astype(np.uint8)
-    return counted
+def to_bytes(steps: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Phases, or coefficients in steps, as bytes in 1/256 of a step, rounded to nearest; whole steps wrap to 0."""
+    counted: NDArray[np.int64] = np.rint(steps * PHASES).astype(np.int64)
+    return counted.astype(np.uint8)  # keeps the last eight bits, of negative numbers too
 
 
 def move(

@@ -26,6 +26,10 @@ _DETECTION_POSITIONS = 40_000
 DETECTION_THRESHOLD = 7.0
 """Standard deviations by which the known patterns must agree; chance reaches it once in 10^12 versions tried."""
 
+_CERTAIN = 12.0
+"""Standard deviations from which no other version is tried; chance reaches it once in 10^32. Agreement is bounded by the square root of the
+number of known modules, 14 and more."""
+
 
 @dataclass(frozen=True)
 class Votes:
@@ -171,8 +175,17 @@ class Reader:
         enough = _DETECTION_POSITIONS // self._per_block
         strongest = np.argsort(-self.weight.reshape(-1)[self._blocks], kind="stable")[:enough]
         for variant in range(address.VARIANTS):
-            scores = {v: self._agreement(v, variant, strongest) for v in VERSIONS}
-            version = max(scores, key=lambda v: scores[v])
-            if scores[version] >= DETECTION_THRESHOLD:
+            if (version := self._version(variant, strongest)) is not None:
                 return self.votes(version, variant)
         return None
+
+    def _version(self, variant: int, chosen: NDArray[np.int64]) -> int | None:
+        """The version whose known patterns some blocks [m] agree with best under a variant, if they agree with it at all."""
+        best, version = 0.0, None
+        for candidate in VERSIONS:
+            score = self._agreement(candidate, variant, chosen)
+            if score > best:
+                best, version = score, candidate
+            if score >= _CERTAIN:
+                break
+        return version if best >= DETECTION_THRESHOLD else None

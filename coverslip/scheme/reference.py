@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from coverslip.engine import Embedded, EmbedRequest, Measured, Segmented
 from coverslip.scheme.carriers import allowed_blocks, near_blocks, touched_blocks
 from coverslip.scheme.dct import to_blocks
-from coverslip.scheme.quantise import embed_plane, measure, to_bytes
+from coverslip.scheme.quantise import embed_plane, in_steps, to_bytes
 
 Outline = Callable[[NDArray[np.int32]], NDArray[np.uint8]]
 """From pixels int32 [H, W] to a mask uint8 [H, W], 1 = body."""
@@ -18,7 +18,7 @@ Outline = Callable[[NDArray[np.int32]], NDArray[np.uint8]]
 
 def measure_plane(pixels: NDArray[np.int32], step: float) -> NDArray[np.uint8]:
     """Phases of one plane int32 [H, W] at a step in grey levels: uint8 [H // 4, W // 4, 16], in 1/256."""
-    return to_bytes(measure(to_blocks(pixels), step))
+    return to_bytes(in_steps(to_blocks(pixels), step))
 
 
 class ReferenceEngine:

@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import pytest
 
-from coverslip.batch import one_by_one
+from coverslip.batch import one_by_one, side_by_side
 from coverslip.errors import EngineError
 
 
@@ -54,3 +54,18 @@ def test_what_is_no_batch_of_images_is_refused(pixels):
 def test_an_input_that_misses_an_image_is_named():
     with pytest.raises(EngineError, match="step"):
         one_by_one([dict], {"pixels": np.zeros((2, 4, 4), np.int32), "step": np.ones(1, np.float32)})
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_work_side_by_side_is_given_in_order(threads):
+    assert side_by_side(lambda number: number * number, 7, threads) == [0, 1, 4, 9, 16, 25, 36]
+
+
+def test_what_fails_side_by_side_fails_the_whole():
+    def work(number):
+        if number == 3:
+            raise EngineError("told")
+        return number
+
+    with pytest.raises(EngineError, match="told"):
+        side_by_side(work, 5, 2)

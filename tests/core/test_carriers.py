@@ -76,3 +76,9 @@ def test_an_even_background_is_not_noisy_however_dim_the_body():
     pixels[:] = 5
     pixels[mask > 0] = 7
     assert not carriers.is_noisy(pixels, mask[::4, ::4] == 0)
+
+
+@given(st.lists(st.integers(-(2**15), 2**16), min_size=1, max_size=300), st.integers(1, 9000), st.floats(0, 1))
+def test_the_quantile_is_a_place_in_the_sorted_values_however_it_is_found(drawn, spread, rank):
+    values = np.array(drawn) // spread  # from hardly any that repeat to all the same
+    assert carriers.quantile(values, rank) == np.sort(values)[int(rank * (values.size - 1))]

@@ -123,3 +123,8 @@ def test_whole_lifts_fit_exactly_where_the_block_is_in_range():
     np.testing.assert_array_equal(lifted.fits, (after.min(axis=-1) >= 0) & (after.max(axis=-1) <= 255))
     narrow = np.clip(blocks, -60, 100)
     assert quantise.lift(narrow, 8.0, (0, 255)).fits.all()
+
+
+@given(hnp.arrays(np.float64, 20, elements=st.floats(-(2**17), 2**17)))
+def test_bytes_of_coefficients_are_those_of_their_phases(scaled):
+    np.testing.assert_array_equal(quantise.to_bytes(scaled), quantise.to_bytes(scaled - np.floor(scaled)))
