@@ -26,7 +26,7 @@ class Limits:
     parallel : int
         Instances worked on at the same time; calls wait for their turn.
     memory : int
-        Bytes that all instances under way may need, estimated from their headers.
+        Bytes that all instances at work may need, estimated from their headers.
     message : int
         Bytes of one message.
     instance : int
@@ -81,9 +81,23 @@ class Room:
             with self._lock:
                 self._calls -= 1
 
+    def admit(self, needed: int) -> None:
+        """Refuse at once what no turn would help.
+
+        Raises
+        ------
+        TooLargeError
+            So many bytes are never there.
+        """
+        if needed > (allowed := self.limits.memory):
+            raise TooLargeError(
+                f"the instance needs about {needed // MIB} MiB to work on where this server gives {allowed // MIB} MiB: "
+                "split it, or ask the operator for more"
+            )
+
     @contextmanager
     def memory(self, needed: int) -> Iterator[None]:
-        """Set memory aside.
+        """Set memory aside, for a call whose turn it is.
 
         Parameters
         ----------
@@ -97,15 +111,11 @@ class Room:
         TooLargeError
             It never is.
         """
+        self.admit(needed)
         allowed = self.limits.memory
-        if needed > allowed:
-            raise TooLargeError(
-                f"the instance needs about {needed // MIB} MiB to work on where this server gives {allowed // MIB} MiB: "
-                "split it, or ask the operator for more"
-            )
         with self._lock:
             if self._memory + needed > allowed:
-                raise BusyError(f"the instances under way leave no {needed // MIB} MiB for this one: try again in a moment")
+                raise BusyError(f"the instances at work leave no {needed // MIB} MiB for this one: try again in a moment")
             self._memory += needed
         try:
             yield

@@ -321,10 +321,12 @@ class Service(CoverslipServiceServicer):
 
     @contextmanager
     def _work(self, call: Call, path: Path) -> Iterator[None]:
-        """Memory, a turn and a deadline for one instance."""
+        """A turn, memory and a deadline for one instance; while it waits, it needs a file and nothing else."""
         until = call.deadline(self._room.limits.seconds)
-        with spooling(), self._room.memory(memory_for(path)), self._room.turn(until), deadline.working_for(until):
-            yield
+        with spooling():
+            self._room.admit(needed := memory_for(path))
+            with self._room.turn(until), self._room.memory(needed), deadline.working_for(until):
+                yield
 
     def _instances(self, call: Call, requests: Iterator[Any]) -> Iterator[tuple[str, _Place]]:
         """Each instance of a stream, in a file that is gone when the next one is asked for."""

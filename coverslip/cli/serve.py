@@ -64,7 +64,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     whole: dict[str, Any] = {"type": options.positive, "metavar": "N"}
     group.add_argument("--calls", default=32, help="calls at the same time (default: %(default)s)", **whole)
     group.add_argument("--parallel", default=os.cpu_count() or 2, help="instances worked on at the same time (default: the cores)", **whole)
-    group.add_argument("--memory-mib", default=4096, help="for all instances under way, as estimated (default: %(default)s)", **whole)
+    group.add_argument("--memory-mib", default=4096, help="for all instances at work, as estimated (default: %(default)s)", **whole)
     group.add_argument("--message-mib", default=64, help="of one message (default: %(default)s)", **whole)
     group.add_argument("--instance-mib", default=1024, help="of one instance in a stream (default: %(default)s)", **whole)
     seconds: dict[str, Any] = {"type": options.positive_float, "metavar": "S"}

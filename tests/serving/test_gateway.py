@@ -258,7 +258,7 @@ def test_health_reflection_and_figures(gateway, stego):
 
 
 def test_limits_refuse_with_a_sentence_instead_of_falling_over(cover, identity):
-    words = ("--listen", "127.0.0.1:0", "--calls", "1", "--message-mib", "2", "--instance-mib", "1", "--memory-mib", "16")
+    words = ("--listen", "127.0.0.1:0", "--calls", "1", "--message-mib", "2", "--instance-mib", "1", "--memory-mib", "64")
     with running("serve", *words) as server, Client(server.address()) as client:
         answers = []
 

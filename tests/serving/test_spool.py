@@ -35,8 +35,14 @@ def test_long_native_instances_are_counted_by_the_window(tmp_path):
 
 
 def test_short_instances_are_counted_by_their_frames(tmp_path):
-    one, four = (memory_for(write_native(tmp_path / f"{frames}.dcm", frames)) for frames in (1, 4))
-    assert 3 < four / one < 5
+    one, two, four = (memory_for(write_native(tmp_path / f"{frames}.dcm", frames)) for frames in (1, 2, 4))
+    assert 1.9 < two / one < 2.1  # side by side
+    assert one / 10 < (four - two) / 2 < one / 4  # waiting in the window
+
+
+def test_a_large_frame_is_counted_for_what_it_was_seen_to_take(tmp_path):
+    path = write_native(tmp_path / "one.dcm", 1)
+    assert memory_for(path) > 128 * SIDE * SIDE
 
 
 def test_what_is_long_and_no_pixels_is_counted(tmp_path):
