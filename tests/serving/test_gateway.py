@@ -4,6 +4,7 @@ import json
 import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -13,6 +14,8 @@ from coverslip.serving._stubs import coverslip_pb2 as pb
 from coverslip.serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
 from coverslip.serving.client import Client, Embedded, Extracted, seal_instance
 from coverslip.serving.errors import RemoteError
+from coverslip.serving.limits import MIB
+from coverslip.serving.spool import memory_for
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
@@ -294,6 +297,15 @@ def test_limits_refuse_with_a_sentence_instead_of_falling_over(cover, identity):
             client.embed(many, identity.recipient)
         assert (bomb.value.status, bomb.value.code) == ("RESOURCE_EXHAUSTED", "too-large")
         assert client.embed(cover, identity.recipient).instance
+
+
+def test_calls_that_wait_are_not_refused_for_memory_they_do_not_use(cover, identity):
+    """Memory for one instance, a turn for one: five callers at once are all served."""
+    memory = str(memory_for(cover) // MIB + 1)
+    words = ("--listen", "127.0.0.1:0", "--parallel", "1", "--memory-mib", memory)
+    with running("serve", *words) as server, Client(server.address()) as client, ThreadPoolExecutor(5) as callers:
+        answers = list(callers.map(lambda _: client.embed(cover, identity.recipient), range(5)))
+    assert all(answer.instance for answer in answers)
 
 
 def test_stopping_finishes_what_was_taken(cover, identity):
