@@ -16,6 +16,9 @@ from coverslip.scheme.dct import SIDE
 
 Made = TypeVar("Made")
 
+AT_ONCE = 2
+"""Images that are worked on at the same time where nobody says how many: what waits for one core in one is done beside the other's."""
+
 Arrays = Mapping[str, NDArray[Any]]
 
 Run = Callable[[dict[str, NDArray[Any]]], Arrays]
@@ -55,29 +58,10 @@ def one_by_one(lanes: Sequence[Run], inputs: Arrays) -> dict[str, NDArray[Any]]:
     return _in_lanes(lanes, images)
 
 
-class _Outputs:
-    """What the images of a batch come to, put in its place as it comes: joining it all afterwards would keep every lane waiting."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._whole: dict[str, NDArray[Any]] = {}
-        self._making = threading.Lock()
-
-    def put(self, index: int, image: Arrays) -> None:
-        """Outputs [1, ...] of an image; any thread may bring them."""
-        with self._making:
-            if not self._whole:
-                self._whole = {name: np.empty((self._count, *values.shape[1:]), values.dtype) for name, values in image.items()}
-        for name, values in image.items():
-            self._whole[name][index] = values[0]
-
-    def whole(self) -> dict[str, NDArray[Any]]:
-        """Outputs [B, ...]."""
-        return self._whole
-
-
 def _in_lanes(lanes: Sequence[Run], images: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    outputs = _Outputs(len(images))
+    """Outputs are put in their place as they come: joining them all afterwards would keep every lane waiting."""
+    outputs: dict[str, NDArray[Any]] = {}
+    making = threading.Lock()
     free: SimpleQueue[Run] = SimpleQueue()
     for lane in lanes:
         free.put(lane)
@@ -85,12 +69,17 @@ def _in_lanes(lanes: Sequence[Run], images: Sequence[dict[str, NDArray[Any]]]) -
     def run(index: int) -> None:
         lane = free.get()
         try:
-            outputs.put(index, lane(images[index]))
+            image = lane(images[index])
         finally:
             free.put(lane)
+        with making:
+            if not outputs:
+                outputs.update({name: np.empty((len(images), *values.shape[1:]), values.dtype) for name, values in image.items()})
+        for name, values in image.items():
+            outputs[name][index] = values[0]
 
     side_by_side(run, len(images), len(lanes))
-    return outputs.whole()
+    return outputs
 
 
 def side_by_side(work: Callable[[int], Made], count: int, threads: int) -> list[Made]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from coverslip.dicom.frames import Spool
 from coverslip.metrics import Psnr, psnr_of
-from coverslip.scheme.dct import SIDE
+from coverslip.scheme.dct import block_view
 from coverslip.scheme.reader import Votes
 
 
@@ -104,10 +104,7 @@ class SpooledReports(Sequence[FrameReport]):
 def changed_outside(cover: NDArray[np.int32], stego: NDArray[np.int32], carriers: NDArray[np.bool_]) -> int:
     """Pixels of a plane [H, W] that differ and lie in no carrier; carriers bool [H // 4, W // 4]."""
     changed = cover != stego
-    rows, cols = carriers.shape
-    blocks = changed[: rows * SIDE, : cols * SIDE].reshape(rows, SIDE, cols, SIDE)
-    inside = blocks & carriers[:, np.newaxis, :, np.newaxis]
-    return int(np.count_nonzero(changed)) - int(np.count_nonzero(inside))
+    return int(np.count_nonzero(changed)) - int(np.count_nonzero(block_view(changed)[carriers]))
 
 
 class Tally:

@@ -18,7 +18,7 @@ from coverslip.scheme.quantise import COST_CAP, NEAR_PENALTY
 RANK = Fraction(GATE_RANK).limit_denominator(100)
 _BITS = 17
 _OUTSIDE = 1e6
-"""Above every pixel, and whole numbers up to it are exact in float32."""
+"""Above every pixel and every price, and whole numbers up to it are exact in float32."""
 
 _SLOTS = 8192
 """Above every slot."""
@@ -64,11 +64,8 @@ def _fourths(plane: tf.Tensor) -> tf.Tensor:
     What no full four rows cover is counted in the last place, with as many of the rows before it as make four: their body reaches farther
     from there as well. Extending the plane takes several times longer, and so does looking for the highest along rows.
     """
-
-    def pooled(part: tf.Tensor) -> tf.Tensor:
-        return tf.squeeze(tf.nn.max_pool2d(tf.expand_dims(part, 2), [SIDE, 1], [SIDE, 1], "VALID"), 2)
-
-    return tf.transpose(tf.concat([pooled(plane), pooled(plane[:, -SIDE:])], 1), [0, 2, 1])
+    parts = (_highest(part, SIDE, SIDE, "VALID") for part in (plane, plane[:, -SIDE:]))
+    return tf.transpose(tf.concat(list(parts), 1), [0, 2, 1])
 
 
 def near_blocks(touched: tf.Tensor) -> tf.Tensor:
@@ -78,8 +75,12 @@ def near_blocks(touched: tf.Tensor) -> tf.Tensor:
 
 def _spread(plane: tf.Tensor) -> tf.Tensor:
     """The highest of the rows at most `NEAR` away, of planes [B, M, N], lying on their side: float32 [B, N, M]."""
-    around = tf.nn.max_pool2d(tf.expand_dims(plane, 2), [2 * NEAR + 1, 1], 1, "SAME")
-    return tf.transpose(tf.squeeze(around, 2), [0, 2, 1])
+    return tf.transpose(_highest(plane, 2 * NEAR + 1, 1, "SAME"), [0, 2, 1])
+
+
+def _highest(plane: tf.Tensor, rows: int, stride: int, edges: str) -> tf.Tensor:
+    """The highest of so many rows, every ``stride`` rows, of planes [B, M, N]; ``edges`` as a pooling has them."""
+    return tf.squeeze(tf.nn.max_pool2d(tf.expand_dims(plane, 2), [rows, 1], [stride, 1], edges), 2)
 
 
 def _bands(count: tf.Tensor, reach: tf.Tensor) -> tf.Tensor:

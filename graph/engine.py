@@ -8,21 +8,18 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from coverslip.batch import one_by_one
+from coverslip.batch import AT_ONCE, one_by_one
 from coverslip.engine import SignatureEngine
 from coverslip.errors import EngineError, ModelMissingError
 from coverslip.models import ModelKind, find_model, latest_version
 
 SIGNATURES = ("segment", "embed", "extract")
 
-LANES = 2
-"""Images of a batch that run at the same time: what TensorFlow does on one core in one image it does beside the other's."""
-
 
 class TensorFlowEngine(SignatureEngine):
     """Runs the released SavedModel; see `coverslip.engine.Engine`. TensorFlow is imported when it is first used.
 
-    Images go through one by one, `LANES` at the same time: the bytes do not depend on the batch.
+    Images go through one by one, `coverslip.batch.AT_ONCE` at the same time: the bytes do not depend on the batch.
 
     Parameters
     ----------
@@ -47,7 +44,7 @@ class TensorFlowEngine(SignatureEngine):
             return {name: value.numpy() for name, value in outputs.items()}
 
         try:
-            return one_by_one([run] * LANES, inputs)
+            return one_by_one([run] * AT_ONCE, inputs)
         except tf.errors.OpError as error:
             raise EngineError(f"TensorFlow could not {signature} {inputs['pixels'].shape}: {error.message}") from error
 

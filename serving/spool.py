@@ -15,13 +15,13 @@ from coverslip.serving.limits import MIB
 from pydicom import dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from coverslip.batch import AT_ONCE
 from coverslip.dicom.frames import HELD, WINDOW
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_SIDE_BY_SIDE = 2
-"""Frames that an engine embeds, or that are read back, at the same time."""
 _BYTES_PER_PIXEL_AT_WORK = 120
-"""For each pixel of those: 89 to 128 measured where a single frame is embedded and read, 2048 x 2048 and 4096 x 4096, in either runtime."""
+"""For each pixel of frames that are embedded or read back at the same time. Measured for a single one: 128 and 118 in LiteRT, 2048 x 2048
+and 4096 x 4096; 89 in TensorFlow, 4096 x 4096."""
 _BYTES_PER_PIXEL = 16
 """Planes, stego planes, masks and phases of all frames of a window, for each pixel."""
 _BYTES_PER_HELD_PIXEL = 4
@@ -127,7 +127,7 @@ def memory_for(path: Path) -> int:
         rows = columns = frames = 1
         in_file = 0
     plane = rows * columns
-    at_work, window = min(frames, _SIDE_BY_SIDE), min(frames, WINDOW)
+    at_work, window = min(frames, AT_ONCE), min(frames, WINDOW)
     under_work = plane * (_BYTES_PER_PIXEL_AT_WORK * at_work + _BYTES_PER_PIXEL * window)
     if in_file:
         # Whatever else is in the file, and be it long, is read.

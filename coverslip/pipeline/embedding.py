@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from coverslip import record as records
 from coverslip import symbol as symbols
-from coverslip.batch import side_by_side
+from coverslip.batch import AT_ONCE, side_by_side
 from coverslip.dicom import header
 from coverslip.dicom.frames import WINDOW, Frames, SpooledFrames
 from coverslip.dicom.instance import Instance, write_instance
@@ -52,9 +52,6 @@ _VARIANTS_TRIED = 4
 
 _NO_BODY = "no body was found"
 _NO_BLOCK = "no block may carry"
-_READERS = 2
-"""Frames that are read back at the same time; each takes about fifty bytes for each of its pixels."""
-
 _NOISY = "what is outside the outline is as uneven as tissue, so that nothing tells the two apart"
 _WHATEVER_THE_ADDRESS = (_NO_BODY, _NO_BLOCK, _NOISY)
 """Why a frame carries nothing under any address variant."""
@@ -276,7 +273,7 @@ class _Embedder:
             stego, carriers = done.stego[number], done.carriers[number].astype(bool)
             return _Attempt(stego, self._judge(request.pixels[number], stego, done.mask[number], carriers, plane.slots))
 
-        return side_by_side(attempt, len(request.pixels), _READERS)
+        return side_by_side(attempt, len(request.pixels), AT_ONCE)
 
     def _reached(self, carriers: NDArray[np.bool_], variant: int, cut: float) -> float:
         """Share of the slots that have a carrier under a variant where every edge loses a share of its side."""
@@ -304,7 +301,7 @@ class _Embedder:
     def _batch(self, start: int, stop: int) -> list[_Attempt]:
         attempts = self._variant(slice(start, stop), 0)
         attempts = [self._better(attempt, slice(start + i, start + i + 1)) for i, attempt in enumerate(attempts)]
-        return side_by_side(lambda number: self._tried(attempts[number]), len(attempts), _READERS) if self._profile.tried else attempts
+        return side_by_side(lambda number: self._tried(attempts[number]), len(attempts), AT_ONCE) if self._profile.tried else attempts
 
     def _tried(self, attempt: _Attempt) -> _Attempt:
         """An attempt that comes back still counts only when it does so after cropping and lossy codecs too."""

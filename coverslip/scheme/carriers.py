@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from coverslip.scheme.dct import COEFFICIENTS, SIDE, to_blocks
+from coverslip.scheme.dct import COEFFICIENTS, SIDE, block_view, to_blocks
 
 GATE_RANK = 0.3
 GATE_SPAN = 2.5
@@ -124,9 +124,7 @@ def is_noisy(pixels: NDArray[np.int32], carriers: NDArray[np.bool_]) -> bool:
     carriers : bool [H // 4, W // 4]
         At least one of them.
     """
-    rows, cols = carriers.shape
-    cut = pixels[: rows * SIDE, : cols * SIDE].reshape(rows, SIDE, cols, SIDE)
-    blocks = cut.transpose(0, 2, 1, 3)[carriers].reshape(-1, COEFFICIENTS).astype(np.int64)  # no other block is copied
+    blocks = block_view(pixels)[carriers].reshape(-1, COEFFICIENTS).astype(np.int64)
     darkest = int(pixels.min())
     bright = quantile(pixels.ravel(), 0.98) - darkest
     return quantile(blocks.max(axis=-1) - blocks.min(axis=-1), NOISE_RANK) > max(NOISE_SHARE * bright, GATE_FLOOR)

@@ -33,6 +33,12 @@ BASIS: NDArray[np.float64] = _basis()
 """float64 [16, 16]: row = coefficient, column = pixel of the block, both row-major."""
 
 
+def block_view(plane: NDArray[Scalar]) -> NDArray[Scalar]:
+    """The full 4 x 4 blocks of a plane [H, W] as they lie in it: [H // 4, W // 4, 4, 4], for a look at some of them."""
+    rows, cols = plane.shape[0] // SIDE, plane.shape[1] // SIDE
+    return plane[: rows * SIDE, : cols * SIDE].reshape(rows, SIDE, cols, SIDE).transpose(0, 2, 1, 3)
+
+
 def to_blocks(plane: NDArray[Scalar]) -> NDArray[Scalar]:
     """Cut a plane into its full 4 x 4 blocks.
 
@@ -46,9 +52,8 @@ def to_blocks(plane: NDArray[Scalar]) -> NDArray[Scalar]:
     ndarray [H // 4, W // 4, 16]
         The pixels of each block, row-major.
     """
-    rows, cols = plane.shape[0] // SIDE, plane.shape[1] // SIDE
-    cut = plane[: rows * SIDE, : cols * SIDE].reshape(rows, SIDE, cols, SIDE)
-    return cut.transpose(0, 2, 1, 3).reshape(rows, cols, COEFFICIENTS)
+    view = block_view(plane)
+    return view.reshape(*view.shape[:2], COEFFICIENTS)
 
 
 def from_blocks(blocks: NDArray[Scalar]) -> NDArray[Scalar]:

@@ -20,7 +20,7 @@ TIE = 1.37e-4
 every runtime."""
 
 COST_CAP = (1 << 17) - 1
-"""Costs at or above this (grey levels squared) rank alike: slot and cost then fit one 32-bit sorting key in the graph."""
+"""Costs at or above this (grey levels squared) rank alike: the graph sorts by slot and cost with one whole number for both."""
 
 
 NEAR_PENALTY = (COST_CAP + 1) // 2
