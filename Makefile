@@ -69,14 +69,12 @@ check: $(VENV)/.ready lint types
 
 lint: $(VENV)/.ready node
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports --no-cache
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(NODE)/node_modules/.bin/buf lint protos
 
-# mypy wants the packages where their names say; the source folders are linked into that shape.
 types: $(VENV)/.ready
-	@rm -rf build/typed && mkdir -p build/typed/coverslip
-	@ln -sfn $(CURDIR)/coverslip/* build/typed/coverslip/
-	@for part in edge graph serving training; do ln -sfn $(CURDIR)/$$part build/typed/coverslip/$$part; done
-	cd build/typed && MYPYPATH=. $(CURDIR)/$(VENV)/bin/python -m mypy --config-file $(CURDIR)/pyproject.toml -p coverslip
+	$(VENV)/bin/python -m mypy -p coverslip -p coverslip_edge -p coverslip_graph -p coverslip_serving -p coverslip_training
 
 bench: $(VENV)/.ready
 	$(VENV)/bin/python benchmarks/parts.py
@@ -101,7 +99,7 @@ model: $(VENV)/.ready
 # Measures the released model again, and writes its card.
 card: $(VENV)/.ready
 	$(VENV)/bin/coverslip train evaluate --data ../shared/data --model models/coverslip.tflite --metrics models/metrics.json --out runs/evaluation
-	$(VENV)/bin/python -m coverslip.training.card models
+	$(VENV)/bin/python -m coverslip_training.card models
 
 clean:
 	rm -rf build out $(DEMO_VENV) $(VENV)

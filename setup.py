@@ -1,4 +1,6 @@
-"""Makes the stubs of the wire contract when the package is built; everything else is in pyproject.toml."""
+"""Makes the stubs of the wire contract when the package is built; everything else is in
+pyproject.toml.
+"""
 
 import runpy
 from pathlib import Path
@@ -12,7 +14,7 @@ class BuildWithStubs(build_py):
 
     def run(self) -> None:
         """Generate first, so that they are found as package data."""
-        stubs = Path(__file__).resolve().parent / "serving" / "stubs.py"
+        stubs = Path(__file__).resolve().parent / "serving" / "coverslip_serving" / "stubs.py"
         runpy.run_path(str(stubs))["generate"]()
         super().run()
 

@@ -1,7 +1,8 @@
 """A LiteRT runtime in a process of its own.
 
-Beside TensorFlow in one process, tflite-runtime takes TensorFlow's kernels for its own, which are of the same names and newer: what it does
-by itself, on a console, only a process without TensorFlow tells.
+Beside TensorFlow in one process, tflite-runtime takes TensorFlow's kernels for its own, which are
+of the same names and newer: what it does by itself, on a console, only a process without TensorFlow
+tells.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-from coverslip.edge.engine import LiteRtEngine
 from numpy.typing import NDArray
 
 from coverslip.engine import Embedded, EmbedRequest, Measured, Segmented
+from coverslip_edge.engine import LiteRtEngine
 
 _engines: list[LiteRtEngine] = []
 """The engine of this process, where it is such a one."""
@@ -42,7 +43,9 @@ class ApartEngine:
     name = "litert"
 
     def __init__(self, runtime: str, threads: int = 2) -> None:
-        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_start, initargs=(runtime, threads))
+        self._pool = ProcessPoolExecutor(
+            1, mp_context=get_context("spawn"), initializer=_start, initargs=(runtime, threads)
+        )
 
     def segment(self, pixels: NDArray[np.int32]) -> Segmented:
         """Outline the body."""

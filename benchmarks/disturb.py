@@ -1,7 +1,9 @@
-"""What may happen to a stego image on its way: noise, lossy codecs, cropping. All work on integer planes in their legal range.
+"""What may happen to a stego image on its way: noise, lossy codecs, cropping. All work on integer
+planes in their legal range.
 
-Noise has the strength of the paper's Table 6 (Saidi et al. 2024), as PSNR with the image's own range as the peak, because the paper
-stretches every image over its own lowest and highest pixel before anything else. The 8-bit scaling for JPEG is over that range too.
+Noise has the strength of the paper's Table 6 (Saidi et al. 2024), as PSNR with the image's own
+range as the peak, because the paper stretches every image over its own lowest and highest pixel
+before anything else. The 8-bit scaling for JPEG is over that range too.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ def own_range(plane: Plane) -> tuple[int, int]:
 
 
 def deviation(plane: Plane, decibel: float) -> float:
-    """Standard deviation in grey levels of noise that leaves this PSNR, peak = the image's own range."""
+    """Standard deviation in grey levels of noise that leaves this PSNR, peak = the image's own
+    range.
+    """
     lo, hi = own_range(plane)
     return float((hi - lo) / 10 ** (decibel / 20))
 
@@ -55,7 +59,9 @@ def impulses(plane: Plane, share: float, random: np.random.Generator) -> Plane:
     """A share of the pixels set to the image's own lowest or highest, half and half."""
     lo, hi = own_range(plane)
     chance = random.random(plane.shape)
-    return np.where(chance < share / 2, lo, np.where(chance > 1 - share / 2, hi, plane)).astype(np.int32)
+    return np.where(chance < share / 2, lo, np.where(chance > 1 - share / 2, hi, plane)).astype(
+        np.int32
+    )
 
 
 def salt_and_pepper(plane: Plane, _legal: tuple[int, int], random: np.random.Generator) -> Plane:
@@ -65,7 +71,9 @@ def salt_and_pepper(plane: Plane, _legal: tuple[int, int], random: np.random.Gen
     return impulses(plane, deviation(plane, IMPULSE_DB) ** 2 / each, random)
 
 
-def harsh_salt_and_pepper(plane: Plane, _legal: tuple[int, int], random: np.random.Generator) -> Plane:
+def harsh_salt_and_pepper(
+    plane: Plane, _legal: tuple[int, int], random: np.random.Generator
+) -> Plane:
     """Impulses on one pixel in a hundred, which is not in the paper."""
     return impulses(plane, HARSH_IMPULSES, random)
 
@@ -78,7 +86,9 @@ def jpeg2000(plane: Plane, legal: tuple[int, int], _random: np.random.Generator)
 def jpeg_ls_near(plane: Plane, legal: tuple[int, int], _random: np.random.Generator) -> Plane:
     """Near-lossless JPEG-LS (CharLS), every pixel within 8 grey levels."""
     shifted = (plane - legal[0]).astype(np.uint16)
-    coded = np.frombuffer(bytes(jpeg_ls.encode_array(shifted, lossy_error=JPEG_LS_NEAR)), dtype=np.uint8)
+    coded = np.frombuffer(
+        bytes(jpeg_ls.encode_array(shifted, lossy_error=JPEG_LS_NEAR)), dtype=np.uint8
+    )
     return _whole(jpeg_ls.decode(coded).astype(np.float64) + legal[0], legal)
 
 
@@ -88,7 +98,9 @@ def jpeg(plane: Plane, legal: tuple[int, int], _random: np.random.Generator) -> 
 
 
 def edges(share: float, shape: tuple[int, int], random: np.random.Generator) -> tuple[slice, slice]:
-    """What is left of rows and columns when every edge loses a random number of them, from 1 to this share of the side."""
+    """What is left of rows and columns when every edge loses a random number of them, from 1 to
+    this share of the side.
+    """
     top, bottom = random.integers(1, max(int(share * shape[0]), 1) + 1, 2)
     left, right = random.integers(1, max(int(share * shape[1]), 1) + 1, 2)
     return slice(int(top), int(shape[0] - bottom)), slice(int(left), int(shape[1] - right))
@@ -108,7 +120,12 @@ def untouched(plane: Plane, _legal: tuple[int, int], _random: np.random.Generato
     return plane
 
 
-CROPS = {"cropped by up to 3 %": 0.03, "cropped by up to 6 %": 0.06, "cropped by up to 12 %": 0.12, "cropped by up to 25 %": 0.25}
+CROPS = {
+    "cropped by up to 3 %": 0.03,
+    "cropped by up to 6 %": 0.06,
+    "cropped by up to 12 %": 0.12,
+    "cropped by up to 25 %": 0.25,
+}
 """What is cut off each edge at most, as a share of the side."""
 
 LISTED_CROP = 0.06

@@ -1,7 +1,9 @@
-"""The main job on every labelled slice: what comes back, what of the body changed, what it cost. Prints tables; `make evaluate`.
+"""The main job on every labelled slice: what comes back, what of the body changed, what it cost.
+Prints tables; `make evaluate`.
 
-The slices lie in ../shared/data and are not part of the project. An invented patient is written into each header, the slice is embedded,
-written to a file, and read back from that file with the network, without a network, and with the other runtime.
+The slices lie in ../shared/data and are not part of the project. An invented patient is written
+into each header, the slice is embedded, written to a file, and read back from that file with the
+network, without a network, and with the other runtime.
 """
 
 from __future__ import annotations
@@ -17,22 +19,22 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from coverslip.edge.engine import LiteRtEngine
 from PIL import Image
 from pydicom import dcmread
 from rich.progress import track
 
 from coverslip import metrics, pipeline
 from coverslip import record as records
-from coverslip import symbol as symbols
-from coverslip.dicom import header
+from coverslip.crypto.keys import Identity
+from coverslip.crypto.seal import seal
+from coverslip.deidentification import header
 from coverslip.dicom.instance import Instance, read_instance
 from coverslip.engine import Engine
 from coverslip.errors import CoverslipError
-from coverslip.invented import write_invented_patient
-from coverslip.keys import Identity
+from coverslip.fake_patient import write_invented_patient
+from coverslip.qr import symbol as symbols
 from coverslip.scheme.profiles import PROFILES, Profile
-from coverslip.seal import seal
+from coverslip_edge.engine import LiteRtEngine
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 PAPER_PAYLOAD = {"CT": 0.031, "MR": 0.09}
@@ -66,7 +68,9 @@ def slices(every: int) -> list[dict[str, str]]:
 
 
 def spread(split: str, limit: int) -> list[dict[str, str]]:
-    """About ``limit`` rows of one split of slices.csv, spread over it; all of them where it is 0."""
+    """About ``limit`` rows of one split of slices.csv, spread over it; all of them where it is
+    0.
+    """
     rows = [row for row in slices(1) if row["split"] == split]
     return rows[:: max(len(rows) // limit, 1)] if limit else rows
 
@@ -114,7 +118,9 @@ def one(
     stego_path.unlink(missing_ok=True)
     try:
         cover = read_instance(cover_path)
-        _, record, _ = header.deidentify(cover.dataset, pipeline.uid_key(identity.recipient), allow_burned_in=False)
+        _, record, _ = header.deidentify(
+            cover.dataset, pipeline.uid_key(identity.recipient), allow_burned_in=False
+        )
         expected = records.encode(record)
         if paper_payload:
             profile = at_payload(profile, row["modality"], cover, expected)
@@ -148,18 +154,26 @@ def at_payload(profile: Profile, modality: str, cover: Instance, record: bytes) 
 
 def table(outcomes: list[Outcome]) -> None:
     """Print the figures by modality."""
-    head = f"{'':14}{'slices':>7}{'refused':>9}{'wrong':>7}{'body px changed':>17}{'worst share':>13}{'clean slices':>14}"
-    print(head + f"{'IoU':>7}{'PSNR own':>10}{'65535':>8}{'paper':>8}{'payload':>9}{'votes':>7}{'ms':>6}")
+    print(
+        f"{'':14}{'slices':>7}{'refused':>9}{'wrong':>7}{'body px changed':>17}"
+        f"{'worst share':>13}{'clean slices':>14}"
+        f"{'IoU':>7}{'PSNR own':>10}{'65535':>8}{'paper':>8}{'payload':>9}{'votes':>7}{'ms':>6}"
+    )
     for name in ("CT", "MR", "all"):
         group = [o for o in outcomes if name in (o.modality, "all")]
         done = [o for o in group if not o.refused]
         if not done:
             continue
-        mean = {key: float(np.mean([o.psnr[key] for o in done])) for key in ("stored", "sixteen_bit", "paper")}
+        mean = {
+            key: float(np.mean([o.psnr[key] for o in done]))
+            for key in ("stored", "sixteen_bit", "paper")
+        }
         print(
-            f"{name:14}{len(group):7d}{len(group) - len(done):9d}{sum(bool(o.wrong) for o in done):7d}"
-            f"{sum(o.body_changed for o in done):17d}{max(o.body_changed / max(o.body, 1) for o in done):13.4%}"
-            f"{np.mean([o.body_changed == 0 for o in done]):14.1%}{np.mean([o.iou for o in done]):7.3f}"
+            f"{name:14}{len(group):7d}{len(group) - len(done):9d}"
+            f"{sum(bool(o.wrong) for o in done):7d}{sum(o.body_changed for o in done):17d}"
+            f"{max(o.body_changed / max(o.body, 1) for o in done):13.4%}"
+            f"{np.mean([o.body_changed == 0 for o in done]):14.1%}"
+            f"{np.mean([o.iou for o in done]):7.3f}"
             f"{mean['stored']:10.1f}{mean['sixteen_bit']:8.1f}{mean['paper']:8.1f}"
             f"{np.mean([o.payload for o in done]):9.3f}{np.mean([o.votes for o in done]):7.2f}"
             f"{1000 * np.median([o.seconds for o in done]):6.0f}"
@@ -168,7 +182,10 @@ def table(outcomes: list[Outcome]) -> None:
         print(f"  refused, {code}: {count}")
     for outcome in outcomes:
         if outcome.wrong or outcome.body_changed:
-            print(f"  {outcome.file}: body pixels changed {outcome.body_changed} of {outcome.body}; {'; '.join(outcome.wrong)}")
+            print(
+                f"  {outcome.file}: body pixels changed {outcome.body_changed} of "
+                f"{outcome.body}; {'; '.join(outcome.wrong)}"
+            )
 
 
 def main() -> int:
@@ -178,7 +195,9 @@ def main() -> int:
     parser.add_argument("--writer", choices=("litert", "tensorflow"), default="litert")
     parser.add_argument("--every", type=int, default=1, help="take one slice in so many")
     parser.add_argument("--split", choices=("train", "val"), help="only this split")
-    parser.add_argument("--paper-payload", action="store_true", help="as many votes as the paper's payload asks for")
+    parser.add_argument(
+        "--paper-payload", action="store_true", help="as many votes as the paper's payload asks for"
+    )
     parser.add_argument("--without-tensorflow", action="store_true", help="leave TensorFlow out")
     parser.add_argument("--json", type=Path, help="write every outcome there")
     arguments = parser.parse_args()
@@ -187,7 +206,7 @@ def main() -> int:
         return 0
     engines: dict[str, Engine | None] = {"litert": LiteRtEngine(), "no model": None}
     if not arguments.without_tensorflow:
-        from coverslip.graph.engine import TensorFlowEngine
+        from coverslip_graph.engine import TensorFlowEngine
 
         engines["tensorflow"] = TensorFlowEngine()
     writer = engines[arguments.writer]
@@ -196,10 +215,25 @@ def main() -> int:
     outcomes = []
     rows = [row for row in slices(arguments.every) if arguments.split in (None, row["split"])]
     with tempfile.TemporaryDirectory() as name:
-        for seed, row in enumerate(track(rows, description=arguments.profile, disable=not sys.stderr.isatty())):
+        for seed, row in enumerate(
+            track(rows, description=arguments.profile, disable=not sys.stderr.isatty())
+        ):
             profile = PROFILES[arguments.profile]
-            outcomes.append(one(row, seed, identity, writer, engines, profile, arguments.paper_payload, Path(name)))
-    kept = f"profile {arguments.profile}, written by {arguments.writer}, read by {', '.join(engines)}"
+            outcomes.append(
+                one(
+                    row,
+                    seed,
+                    identity,
+                    writer,
+                    engines,
+                    profile,
+                    arguments.paper_payload,
+                    Path(name),
+                )
+            )
+    kept = (
+        f"profile {arguments.profile}, written by {arguments.writer}, read by {', '.join(engines)}"
+    )
     print(kept + (" at the paper's payload" if arguments.paper_payload else ""))
     table(outcomes)
     if arguments.json:

@@ -1,4 +1,5 @@
-"""Every runtime as writer against every runtime as reader, and numpy without a network: exact records of all. `make matrix`.
+"""Every runtime as writer against every runtime as reader, and numpy without a network: exact
+records of all. `make matrix`.
 
 The slices lie in ../shared/data and are not part of the project; each gets an invented patient.
 """
@@ -13,18 +14,18 @@ from collections import Counter
 from pathlib import Path
 
 from apart import ApartEngine
-from coverslip.edge.engine import RUNTIMES
 from evaluate import DATA, prepared, spread
 from rich.progress import track
 
 from coverslip import pipeline
 from coverslip import record as records
-from coverslip.dicom import header
+from coverslip.crypto.keys import Identity
+from coverslip.deidentification import header
 from coverslip.dicom.instance import read_instance
 from coverslip.engine import Engine
 from coverslip.errors import CoverslipError
-from coverslip.keys import Identity
 from coverslip.scheme.profiles import PROFILES, Profile
+from coverslip_edge.engine import RUNTIMES
 
 NAMES = dict(zip(RUNTIMES, ("LiteRT", "tflite-runtime"), strict=True))
 NUMPY = "numpy"
@@ -34,7 +35,7 @@ def engines() -> dict[str, Engine]:
     """Every runtime that is installed, those of LiteRT in processes of their own."""
     found: dict[str, Engine] = {}
     if importlib.util.find_spec("tensorflow"):
-        from coverslip.graph.engine import TensorFlowEngine
+        from coverslip_graph.engine import TensorFlowEngine
 
         found["TensorFlow"] = TensorFlowEngine()
     for runtime, name in NAMES.items():
@@ -66,12 +67,16 @@ class Matrix:
     def add(self, path: Path, name: str) -> None:
         """Write one cover with every runtime, read each file with every reader."""
         cover = read_instance(path)
-        _, record, _ = header.deidentify(cover.dataset, pipeline.uid_key(self.identity.recipient), allow_burned_in=False)
+        _, record, _ = header.deidentify(
+            cover.dataset, pipeline.uid_key(self.identity.recipient), allow_burned_in=False
+        )
         expected = records.encode(record)
         for writer, engine in self.runtimes.items():
             stego_path = path.with_name(f"stego-{writer}.dcm")
             try:
-                done = pipeline.embed(cover, self.identity.recipient, engine, pipeline.EmbedOptions(self.profile))
+                done = pipeline.embed(
+                    cover, self.identity.recipient, engine, pipeline.EmbedOptions(self.profile)
+                )
             except CoverslipError as error:
                 self.refused[f"{writer}: {error.code}"] += 1
                 continue
@@ -82,7 +87,12 @@ class Matrix:
     def _read(self, stego: Path, writer: str, expected: bytes, name: str) -> None:
         for reader, engine in self.readers.items():
             try:
-                same = records.encode(pipeline.extract(read_instance(stego), self.identity, engine).record) == expected
+                same = (
+                    records.encode(
+                        pipeline.extract(read_instance(stego), self.identity, engine).record
+                    )
+                    == expected
+                )
             except CoverslipError as error:
                 self.lost.append(f"{name}, {writer} to {reader}: {error.code}")
                 continue
@@ -92,10 +102,15 @@ class Matrix:
 
     def print(self) -> None:
         """The table: exact records of all that were written."""
-        print(f"profile {self.profile.name}; exact records of those written; writers down, readers across")
+        print(
+            f"profile {self.profile.name}; exact records of those written; writers down, readers "
+            "across"
+        )
         print(f"{'':16}" + "".join(f"{reader:>16}" for reader in self.readers))
         for writer in self.runtimes:
-            cells = [f"{self.exact[writer, reader]} of {self.written[writer]}" for reader in self.readers]
+            cells = [
+                f"{self.exact[writer, reader]} of {self.written[writer]}" for reader in self.readers
+            ]
             print(f"{writer:16}" + "".join(f"{cell:>16}" for cell in cells))
         for reason, count in self.refused.items():
             print(f"  refused, {reason}: {count}")
@@ -108,7 +123,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", choices=("faint", "default", "robust"), default="default")
     parser.add_argument("--split", choices=("train", "val"), default="val")
-    parser.add_argument("--limit", type=int, default=0, help="take about so many slices, spread over the split (default: all)")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=0,
+        help="take about so many slices, spread over the split (default: all)",
+    )
     options = parser.parse_args()
     if not DATA.exists():
         print(f"no slices: {DATA.name} is not there beside the project")
@@ -116,7 +136,9 @@ def main() -> int:
     rows = spread(options.split, options.limit)
     matrix = Matrix(engines(), PROFILES[options.profile])
     with tempfile.TemporaryDirectory() as folder:
-        for seed, row in enumerate(track(rows, description=options.profile, disable=not sys.stderr.isatty())):
+        for seed, row in enumerate(
+            track(rows, description=options.profile, disable=not sys.stderr.isatty())
+        ):
             matrix.add(prepared(row, seed, Path(folder)), row["file"])
     matrix.print()
     return int(bool(matrix.lost))

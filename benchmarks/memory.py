@@ -1,7 +1,9 @@
-"""Peak memory and time of embedding, extracting and restoring instances of many frames: ``python benchmarks/memory.py``.
+"""Peak memory and time of embedding, extracting and restoring instances of many frames: ``python
+benchmarks/memory.py``.
 
-Each measurement is a process of its own, since what a process once had it keeps. ``--gateway`` sends the instance as a stream through a
-gateway process on loopback instead, and tells the peaks of the server's processes and of the client apart.
+Each measurement is a process of its own, since what a process once had it keeps. ``--gateway``
+sends the instance as a stream through a gateway process on loopback instead, and tells the peaks of
+the server's processes and of the client apart.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from coverslip.edge.engine import LiteRtEngine
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from coverslip import invented, pipeline
-from coverslip.dicom.frames import Parts
+from coverslip import fake_patient, pipeline
+from coverslip.crypto.keys import Identity
 from coverslip.dicom.instance import read_instance, write_instance
-from coverslip.keys import Identity
+from coverslip.pixels.frames import Parts
 from coverslip.scheme.profiles import PROFILES
 from coverslip.scheme.reference import ReferenceEngine
+from coverslip_edge.engine import LiteRtEngine
 
 MIB = 1 << 20
 _BODY = 1400
@@ -35,12 +37,17 @@ _BODY = 1400
 
 
 def write_source(path: Path, frames: int, side: int) -> None:
-    """A file of an invented patient: noise with an ellipse in it that is another one in each frame, 16 bits allocated, 12 stored."""
+    """A file of an invented patient: noise with an ellipse in it that is another one in each frame,
+    16 bits allocated, 12 stored.
+    """
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.SOPClassUID, ds.Modality = MRImageStorage, "MR"
-    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.TransferSyntaxUID = MRImageStorage, ExplicitVRLittleEndian
-    invented.write_invented_patient(ds, 7)
+    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.TransferSyntaxUID = (
+        MRImageStorage,
+        ExplicitVRLittleEndian,
+    )
+    fake_patient.write_invented_patient(ds, 7)
     ds.NumberOfFrames, ds.Rows, ds.Columns = frames, side, side
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 0
     ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 12, 11
@@ -65,14 +72,24 @@ def peak() -> int:
 
 def work(folder: Path, profile: str, outline: bool) -> dict[str, float]:
     """Embed, extract and restore ``source.dcm``; seconds and the peak after each."""
-    engine = ReferenceEngine(lambda pixels: (pixels > _BODY // 2).astype(np.uint8)) if outline else LiteRtEngine()
+    engine = (
+        ReferenceEngine(lambda pixels: (pixels > _BODY // 2).astype(np.uint8))
+        if outline
+        else LiteRtEngine()
+    )
     identity = Identity.generate()
     told: dict[str, float] = {"start": peak()}
     began = time.perf_counter()
     options = pipeline.EmbedOptions(PROFILES[profile])
-    done = pipeline.embed(read_instance(folder / "source.dcm"), identity.recipient, engine, options, spool=folder)
+    done = pipeline.embed(
+        read_instance(folder / "source.dcm"), identity.recipient, engine, options, spool=folder
+    )
     done.write(folder / "stego.dcm")
-    told |= {"embed": peak(), "embed_seconds": time.perf_counter() - began, "carrying": done.report.frames_carrying}
+    told |= {
+        "embed": peak(),
+        "embed_seconds": time.perf_counter() - began,
+        "carrying": done.report.frames_carrying,
+    }
     began = time.perf_counter()
     stego = read_instance(folder / "stego.dcm")
     restored = pipeline.restore(stego, pipeline.extract(stego, identity, engine).record)
@@ -80,7 +97,9 @@ def work(folder: Path, profile: str, outline: bool) -> dict[str, float]:
     return told | {"restore": peak(), "restore_seconds": time.perf_counter() - began}
 
 
-def measure(frames: int, side: int, profile: str, folder: Path | None, outline: bool) -> dict[str, float]:
+def measure(
+    frames: int, side: int, profile: str, folder: Path | None, outline: bool
+) -> dict[str, float]:
     """The same in a process of its own, on a new file."""
     with tempfile.TemporaryDirectory(dir=folder) as made:
         write_source(Path(made) / "source.dcm", frames, side)
@@ -89,19 +108,25 @@ def measure(frames: int, side: int, profile: str, folder: Path | None, outline: 
 
 def _apart(*words: str) -> dict[str, float]:
     """What this program says in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True
+    )
     told: dict[str, float] = json.loads(done.stdout)
     return told
 
 
 def call(folder: Path, profile: str, address: str) -> dict[str, float]:
-    """Send ``source.dcm`` through a gateway, read the record of what comes back, and open it here; seconds and the client's peak."""
-    from coverslip.serving.client import Client
+    """Send ``source.dcm`` through a gateway, read the record of what comes back, and open it here;
+    seconds and the client's peak.
+    """
+    from coverslip_serving.client import Client
 
     identity = Identity.generate()
     began = time.perf_counter()
     with Client(address, timeout=7200) as client:
-        done = client.embed_to_file(folder / "source.dcm", folder / "stego.dcm", identity.recipient, profile)
+        done = client.embed_to_file(
+            folder / "source.dcm", folder / "stego.dcm", identity.recipient, profile
+        )
         embedded = time.perf_counter()
         found = client.extract_file(folder / "stego.dcm", identity)
     if len(found.record) != done.report.recorded:
@@ -128,12 +153,26 @@ def serve(frames: int, side: int, profile: str, folder: Path | None) -> dict[str
     with tempfile.TemporaryDirectory(dir=folder) as made:
         write_source(Path(made) / "source.dcm", frames, side)
         (Path(made) / "spool").mkdir()
-        words = ["--listen", "127.0.0.1:0", "--seconds", "7200", "--parallel", "1", "--spool", str(Path(made) / "spool")]
+        words = [
+            "--listen",
+            "127.0.0.1:0",
+            "--seconds",
+            "7200",
+            "--parallel",
+            "1",
+            "--spool",
+            str(Path(made) / "spool"),
+        ]
         with running(["serve", *words]) as (process, address):
             gateway = psutil.Process(process.pid)
             idle = sum(_peak_of(one) for one in [gateway, *gateway.children(recursive=True)])
             told = _apart("--call", address, "--work", made, "--profile", profile)
-            told |= {"idle": idle, "server": sum(_peak_of(one) for one in [gateway, *gateway.children(recursive=True)])}
+            told |= {
+                "idle": idle,
+                "server": sum(
+                    _peak_of(one) for one in [gateway, *gateway.children(recursive=True)]
+                ),
+            }
     return told
 
 
@@ -142,7 +181,8 @@ def _figures(told: dict[str, float]) -> str:
     mib = {name: f"{value / MIB:.0f} MiB" for name, value in told.items()}
     if "server" in told:
         return (
-            f"gateway and its processes {mib['idle']} when ready, {mib['server']} at most; client {mib['client']}; "
+            f"gateway and its processes {mib['idle']} when ready, {mib['server']} at most; "
+            f"client {mib['client']}; "
             f"embed {told['embed_seconds']:.1f} s, extract {told['extract_seconds']:.1f} s"
         )
     return (
@@ -160,19 +200,35 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where the files go; not one in memory")
     parser.add_argument("--gateway", action="store_true", help="through a gateway process")
     parser.add_argument("--json", action="store_true", help="bytes and seconds, an object a line")
-    parser.add_argument("--outline", action="store_true", help="numpy and a threshold in place of the network")
+    parser.add_argument(
+        "--outline", action="store_true", help="numpy and a threshold in place of the network"
+    )
     parser.add_argument("--call", help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
         folder, profile = arguments.work, arguments.profile
-        print(json.dumps(call(folder, profile, arguments.call) if arguments.call else work(folder, profile, arguments.outline)))
+        print(
+            json.dumps(
+                call(folder, profile, arguments.call)
+                if arguments.call
+                else work(folder, profile, arguments.outline)
+            )
+        )
         return 0
     for frames in arguments.frames:
         words = (frames, arguments.side, arguments.profile, arguments.folder)
         told = serve(*words) if arguments.gateway else measure(*words, arguments.outline)
-        title = f"{frames} frames of {arguments.side} x {arguments.side} ({frames * arguments.side**2 * 2 / MIB:.0f} MiB)"
-        print(json.dumps(told) if arguments.json else f"{title}, {told['carrying']} carry: {_figures(told)}", flush=True)
+        title = (
+            f"{frames} frames of {arguments.side} x {arguments.side} "
+            f"({frames * arguments.side**2 * 2 / MIB:.0f} MiB)"
+        )
+        print(
+            json.dumps(told)
+            if arguments.json
+            else f"{title}, {told['carrying']} carry: {_figures(told)}",
+            flush=True,
+        )
     return 0
 
 

@@ -11,7 +11,10 @@ SCHEME = ROOT / "docs" / "scheme.md"
 
 
 def _block(name: str, script: str) -> re.Pattern[str]:
-    begin, end = f"<!-- {name}: written by benchmarks/{Path(script).name} -->", f"<!-- end of {name} -->"
+    begin, end = (
+        f"<!-- {name}: written by benchmarks/{Path(script).name} -->",
+        f"<!-- end of {name} -->",
+    )
     return re.compile(f"({re.escape(begin)}\n)(.*?)({re.escape(end)})", re.DOTALL)
 
 
@@ -24,7 +27,11 @@ def read_block(page: Path, name: str, script: str) -> list[str]:
 
 
 def write_block(page: Path, name: str, script: str, lines: Sequence[str]) -> None:
-    """Put lines in the place of those between the marks of a block; raises ValueError where the page has none."""
+    """Put lines in the place of those between the marks of a block; raises ValueError where the
+    page has none.
+    """
     read_block(page, name, script)
     text = "".join(f"{line}\n" for line in lines)
-    page.write_text(_block(name, script).sub(lambda found: found[1] + text + found[3], page.read_text()))
+    page.write_text(
+        _block(name, script).sub(lambda found: found[1] + text + found[3], page.read_text())
+    )

@@ -1,8 +1,10 @@
-"""Time of each part, all contenders in turns within one run, so that a busy machine is busy for all of them.
+"""Time of each part, all contenders in turns within one run, so that a busy machine is busy for all
+of them.
 
-Prints the median and the least of the rounds in milliseconds, and the least as a multiple of the numpy reference's.
-The embedding without its network is the released graph's own code, built once more with the mask as an input; only here. tflite-runtime
-works with TensorFlow's newer kernels where both are in one process, as here; its own times are those of ``series.py``.
+Prints the median and the least of the rounds in milliseconds, and the least as a multiple of the
+numpy reference's. The embedding without its network is the released graph's own code, built once
+more with the mask as an input; only here. tflite-runtime works with TensorFlow's newer kernels
+where both are in one process, as here; its own times are those of ``series.py``.
 """
 
 from __future__ import annotations
@@ -22,11 +24,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
-from coverslip.edge.engine import RUNTIMES, LiteRtEngine, load_interpreter
-from coverslip.graph import module
-from coverslip.graph.blocks import forward, to_blocks
-from coverslip.graph.engine import TensorFlowEngine
-from coverslip.graph.export import trial
 from scipy import fft
 
 from coverslip.engine import EmbedRequest
@@ -36,6 +33,11 @@ from coverslip.scheme.dither import dither_plane
 from coverslip.scheme.phases import phase_plane
 from coverslip.scheme.profiles import DEFAULT
 from coverslip.scheme.reference import ReferenceEngine, measure_plane
+from coverslip_edge.engine import RUNTIMES, LiteRtEngine, load_interpreter
+from coverslip_graph import module
+from coverslip_graph.blocks import forward, to_blocks
+from coverslip_graph.engine import TensorFlowEngine
+from coverslip_graph.export import trial
 
 Run = Callable[[], object]
 MASK = tf.TensorSpec([None, None, None], tf.uint8, name="mask")
@@ -69,25 +71,42 @@ class BlockWork(tf.Module):
 def installed() -> dict[str, str]:
     """Names of the LiteRT runtimes that are here, by module."""
     labels = dict(zip(RUNTIMES, ("LiteRT", "tflite-runtime"), strict=True))
-    return {name: label for name, label in labels.items() if importlib.util.find_spec(name.split(".")[0])}
+    return {
+        name: label
+        for name, label in labels.items()
+        if importlib.util.find_spec(name.split(".")[0])
+    }
 
 
 def build(folder: Path, threads: int) -> dict[str, dict[str, Callable[..., Any]]]:
     """`BlockWork` in both runtimes: function by signature by runtime."""
     work = BlockWork()
     names = ("embed", "extract", "transform")
-    tf.saved_model.save(work, str(folder / "work"), signatures={name: getattr(work, name) for name in names})
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "work"), signature_keys=list(names))
+    tf.saved_model.save(
+        work, str(folder / "work"), signatures={name: getattr(work, name) for name in names}
+    )
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(folder / "work"), signature_keys=list(names)
+    )
     (folder / "work.tflite").write_bytes(converter.convert())
     loaded = tf.saved_model.load(str(folder / "work"))
-    interpreters = {label: load_interpreter(folder / "work.tflite", threads, (name,)) for name, label in installed().items()}
+    interpreters = {
+        label: load_interpreter(folder / "work.tflite", threads, (name,))
+        for name, label in installed().items()
+    }
 
     def tensorflow(name: str) -> Callable[..., Any]:
         signature = loaded.signatures[name]
-        return lambda **inputs: {key: value.numpy() for key, value in signature(**{k: tf.constant(v) for k, v in inputs.items()}).items()}
+        return lambda **inputs: {
+            key: value.numpy()
+            for key, value in signature(**{k: tf.constant(v) for k, v in inputs.items()}).items()
+        }
 
     return {
-        **{label: {name: interpreter.get_signature_runner(name) for name in names} for label, interpreter in interpreters.items()},
+        **{
+            label: {name: interpreter.get_signature_runner(name) for name in names}
+            for label, interpreter in interpreters.items()
+        },
         "TensorFlow": {name: tensorflow(name) for name in names},
     }
 
@@ -95,8 +114,8 @@ def build(folder: Path, threads: int) -> dict[str, dict[str, Callable[..., Any]]
 def timed(contenders: dict[str, Run], rounds: int) -> dict[str, tuple[float, float]]:
     """Median and least time of each in milliseconds.
 
-    They take turns in bursts: both runtimes' idle threads spin for a while, and would take the cores from whoever comes next. The
-    first runs of a burst warm up.
+    They take turns in bursts: both runtimes' idle threads spin for a while, and would take the
+    cores from whoever comes next. The first runs of a burst warm up.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(-(-rounds // BURST)):
@@ -109,7 +128,9 @@ def timed(contenders: dict[str, Run], rounds: int) -> dict[str, tuple[float, flo
     return {name: (float(np.median(values)), min(values)) for name, values in times.items()}
 
 
-def parts(size: int, work: dict[str, dict[str, Callable[..., Any]]], engines: dict[str, Any]) -> dict[str, dict[str, Run]]:
+def parts(
+    size: int, work: dict[str, dict[str, Callable[..., Any]]], engines: dict[str, Any]
+) -> dict[str, dict[str, Run]]:
     """Every part at one image size: contenders by part."""
     request = trial(size, size, 4095, 1)
     mask = (request.pixels > 1000).astype(np.uint8)
@@ -123,12 +144,16 @@ def parts(size: int, work: dict[str, dict[str, Callable[..., Any]]], engines: di
     def with_plane(run: Callable[..., Any]) -> Run:
         def both() -> object:
             made = phase_plane(symbol, dither, DEFAULT)
-            return run(**{**inputs, "phases": made.phases[np.newaxis], "slots": made.slots[np.newaxis]})
+            return run(
+                **{**inputs, "phases": made.phases[np.newaxis], "slots": made.slots[np.newaxis]}
+            )
 
         return both
 
     def each(part: str, **arguments: Any) -> dict[str, Run]:
-        return {name: lambda run=functions[part]: run(**arguments) for name, functions in work.items()}
+        return {
+            name: lambda run=functions[part]: run(**arguments) for name, functions in work.items()
+        }
 
     def whole(call: Callable[[Any], object]) -> dict[str, Run]:
         return {name: lambda engine=engine: call(engine) for name, engine in engines.items()}
@@ -146,7 +171,11 @@ def parts(size: int, work: dict[str, dict[str, Callable[..., Any]]], engines: di
         },
         "embed, no network": {"numpy": lambda: reference.embed(request), **each("embed", **inputs)},
         "embed, no network, with phase plane": {
-            "numpy": with_plane(lambda **made: reference.embed(EmbedRequest(**{name: made[name] for name in vars(request)}))),
+            "numpy": with_plane(
+                lambda **made: reference.embed(
+                    EmbedRequest(**{name: made[name] for name in vars(request)})
+                )
+            ),
             **{name: with_plane(functions["embed"]) for name, functions in work.items()},
         },
     }
@@ -160,12 +189,23 @@ def parts(size: int, work: dict[str, dict[str, Callable[..., Any]]], engines: di
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024], help="image sides in pixels (default: 256 512 1024)")
-    parser.add_argument("--rounds", type=int, default=30, help="timed rounds of each part (default: 30)")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[256, 512, 1024],
+        help="image sides in pixels (default: 256 512 1024)",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=30, help="timed rounds of each part (default: 30)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="threads for LiteRT (default: 2)")
     parser.add_argument("--json", action="store_true", help="machine-readable results")
     options = parser.parse_args(arguments)
-    engines: dict[str, Any] = {label: LiteRtEngine(threads=options.threads, runtimes=(name,)) for name, label in installed().items()}
+    engines: dict[str, Any] = {
+        label: LiteRtEngine(threads=options.threads, runtimes=(name,))
+        for name, label in installed().items()
+    }
     engines["TensorFlow"] = TensorFlowEngine()
     try:
         for engine in engines.values():
@@ -181,18 +221,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 times = timed(contenders, options.rounds)
                 base = times.get("numpy", next(iter(times.values())))[1]
                 results += [
-                    {"size": size, "part": part, "with": name, "median_ms": median, "least_ms": least, "ratio": least / base}
+                    {
+                        "size": size,
+                        "part": part,
+                        "with": name,
+                        "median_ms": median,
+                        "least_ms": least,
+                        "ratio": least / base,
+                    }
                     for name, (median, least) in times.items()
                 ]
     if options.json:
         print(json.dumps({"load": os.getloadavg(), "rows": results}, indent=2))
         return 0
     print(
-        f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; times in ms; ratio of the least to numpy's, else to the first's"
+        f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; times in ms; ratio of "
+        "the least to numpy's, else to the first's"
     )
     print(f"{'size':>5}  {'part':36} {'with':14} {'median':>9} {'least':>9} {'ratio':>7}")
     for row in results:
-        print(f"{row['size']:5}  {row['part']:36} {row['with']:14} {row['median_ms']:9.2f} {row['least_ms']:9.2f} {row['ratio']:7.2f}")
+        print(
+            f"{row['size']:5}  {row['part']:36} {row['with']:14} {row['median_ms']:9.2f} "
+            f"{row['least_ms']:9.2f} {row['ratio']:7.2f}"
+        )
     return 0
 
 

@@ -1,6 +1,8 @@
-"""What half floats and 8 bits would do to the outline: size, time, and overlap with the labels of `val`. Prints a table.
+"""What half floats and 8 bits would do to the outline: size, time, and overlap with the labels of
+`val`. Prints a table.
 
-The network's signature alone is converted, three ways, from the released SavedModel. The slices lie in ../shared/data.
+The network's signature alone is converted, three ways, from the released SavedModel. The slices lie
+in ../shared/data.
 """
 
 from __future__ import annotations
@@ -12,21 +14,25 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from coverslip.edge.engine import RUNTIMES, LiteRtEngine
-from coverslip.training.records import Slice, read_slices
 
 from coverslip.errors import EngineError
 from coverslip.metrics import iou
 from coverslip.models import ModelKind, find_model
+from coverslip_edge.engine import RUNTIMES, LiteRtEngine
+from coverslip_training.records import Slice, read_slices
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 KINDS = ("float32", "float16", "int8")
-"""int8 is dynamic-range quantisation: weights in 8 bits, arithmetic in 8 bits where the runtime has it."""
+"""int8 is dynamic-range quantisation: weights in 8 bits, arithmetic in 8 bits where the runtime has
+it.
+"""
 
 
 def convert(kind: str) -> bytes:
     """The signature ``segment`` as a .tflite of one kind."""
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(find_model(ModelKind.TENSORFLOW)), signature_keys=["segment"])
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(find_model(ModelKind.TENSORFLOW)), signature_keys=["segment"]
+    )
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if kind != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -72,12 +78,19 @@ def main() -> None:
                 engine = LiteRtEngine(path, runtimes=(runtime,))
                 try:
                     seconds = least(engine, pixels, arguments.rounds)
-                    shares = "  ".join(f"IoU {modality} {share:.4f}" for modality, share in overlap(engine, items).items())
+                    shares = "  ".join(
+                        f"IoU {modality} {share:.4f}"
+                        for modality, share in overlap(engine, items).items()
+                    )
                 except EngineError as error:
-                    print(f"{kind:8} {runtime.split('.')[0]:18} cannot run it: {str(error).splitlines()[0][:90]}")
+                    print(
+                        f"{kind:8} {runtime.split('.')[0]:18} cannot run it: "
+                        f"{str(error).splitlines()[0][:90]}"
+                    )
                     continue
                 print(
-                    f"{kind:8} {runtime.split('.')[0]:18} {path.stat().st_size / 1e6:5.1f} MB  {seconds * 1e3:6.1f} ms  {shares}",
+                    f"{kind:8} {runtime.split('.')[0]:18} {path.stat().st_size / 1e6:5.1f} MB  "
+                    f"{seconds * 1e3:6.1f} ms  {shares}",
                     flush=True,
                 )
 

@@ -1,16 +1,20 @@
 """The gateway under many callers on loopback, beside the engine alone in the same run.
 
-``python benchmarks/serving.py --minutes 10`` is what the figures in docs/operator.md are from. Every answer is checked:
+``python benchmarks/serving.py --minutes 10`` is what the figures in docs/operator.md are from.
+Every answer is checked:
 
-* by default callers seal the records themselves, so that the bytes of every stego instance are known before, and each answer is
-  compared with them;
-* with ``--server-seals`` the gateway de-identifies and seals, and each answer is read back and its record compared.
+* by default callers seal the records themselves, so that the bytes of every stego instance are
+  known before, and each answer is compared with them;
+* with ``--server-seals`` the gateway de-identifies and seals, and each answer is read back and its
+  record compared.
 
-"Alone" is the same work on the same files with the same check, without a network, in as many processes as the gateway works in: half
-of it before the callers and half of it afterwards, so that a machine that becomes warm or busy does not flatter either side. The
-engine's own figure, without DICOM, sealing, drawing and checking, stands beside it.
+"Alone" is the same work on the same files with the same check, without a network, in as many
+processes as the gateway works in: half of it before the callers and half of it afterwards, so that
+a machine that becomes warm or busy does not flatter either side. The engine's own figure, without
+DICOM, sealing, drawing and checking, stands beside it.
 
-``--kill-model-server`` puts the stand-in for TensorFlow Serving behind the gateway, kills it after a third of the time and starts it again.
+``--kill-model-server`` puts the stand-in for TensorFlow Serving behind the gateway, kills it after
+a third of the time and starts it again.
 """
 
 from __future__ import annotations
@@ -33,29 +37,31 @@ from typing import Any
 
 import numpy as np
 import psutil
-from coverslip.edge.engine import LiteRtEngine
-from coverslip.serving.client import Client, seal_instance
-from coverslip.serving.errors import RemoteError
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from coverslip import pipeline
 from coverslip import record as records
-from coverslip.dicom.header import deidentify
+from coverslip.crypto.keys import Identity
+from coverslip.crypto.seal import seal
+from coverslip.deidentification.header import deidentify
 from coverslip.dicom.instance import read_instance
 from coverslip.engine import EmbedRequest
-from coverslip.invented import write_invented_patient
-from coverslip.keys import Identity
+from coverslip.fake_patient import write_invented_patient
 from coverslip.scheme.profiles import DEFAULT
-from coverslip.seal import seal
+from coverslip_edge.engine import LiteRtEngine
+from coverslip_serving.client import Client, seal_instance
+from coverslip_serving.errors import RemoteError
 
 SLICES = 6
-MEMORY = Path("/dev/shm")  # noqa: S108 - every file in it has a folder of its own that others cannot read
+MEMORY = Path("/dev/shm")  # noqa: S108
 AWAY = 3.0
 """Seconds that a model server stays away."""
 WAIT_FOR_IT = 5.0
-"""Seconds for which the gateway asks a model server that is away, in place of 30: some calls outlast it and some do not."""
+"""Seconds for which the gateway asks a model server that is away, in place of 30: some calls
+outlast it and some do not.
+"""
 
 
 @dataclass(frozen=True)
@@ -84,12 +90,16 @@ class Slice:
 
 
 def covers(folder: Path) -> list[Path]:
-    """512 x 512 CT slices, uncompressed, each with an invented patient: one real head, turned over and moved."""
+    """512 x 512 CT slices, uncompressed, each with an invented patient: one real head, turned over
+    and moved.
+    """
     found = []
     for number in range(SLICES):
         dataset = dcmread(get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False))
         dataset.decompress()
-        plane = np.frombuffer(dataset.PixelData, dtype=np.int16).reshape(dataset.Rows, dataset.Columns)
+        plane = np.frombuffer(dataset.PixelData, dtype=np.int16).reshape(
+            dataset.Rows, dataset.Columns
+        )
         turned = np.roll(plane[:, :: 1 if number % 2 else -1], 4 * (number // 2), axis=0)
         dataset.PixelData = np.ascontiguousarray(turned).tobytes()
         write_invented_patient(dataset, seed=number)
@@ -100,7 +110,13 @@ def covers(folder: Path) -> list[Path]:
 
 def embed(path: Path, sealed: bytes, identity: Identity, engine: Any, target: Path) -> bytes:
     """File to file, as the gateway's workers do it."""
-    done = pipeline.embed(read_instance(path), identity.recipient, engine, pipeline.EmbedOptions(DEFAULT), sealed or None)
+    done = pipeline.embed(
+        read_instance(path),
+        identity.recipient,
+        engine,
+        pipeline.EmbedOptions(DEFAULT),
+        sealed or None,
+    )
     done.write(target, overwrite=True)
     return target.read_bytes()
 
@@ -109,7 +125,9 @@ def prepared(folder: Path, identity: Identity, engine: Any, server_seals: bool) 
     """The slices with what must come back."""
     slices = []
     for number, original in enumerate(covers(folder)):
-        _, record, _ = deidentify(read_instance(original).dataset, pipeline.uid_key(identity.recipient))
+        _, record, _ = deidentify(
+            read_instance(original).dataset, pipeline.uid_key(identity.recipient)
+        )
         encoded = records.encode(record)
         if server_seals:
             slices.append(Slice(original, original, b"", b"", encoded))
@@ -118,7 +136,15 @@ def prepared(folder: Path, identity: Identity, engine: Any, server_seals: bool) 
         path = folder / f"clean-{number}.dcm"
         path.write_bytes(clean)
         sealed = seal(encoded, identity.recipient.public)
-        slices.append(Slice(path, original, sealed, embed(path, sealed, identity, engine, folder / "expected.dcm"), encoded))
+        slices.append(
+            Slice(
+                path,
+                original,
+                sealed,
+                embed(path, sealed, identity, engine, folder / "expected.dcm"),
+                encoded,
+            )
+        )
     return slices
 
 
@@ -134,13 +160,17 @@ def right(answer: bytes, wanted: Slice, identity: Identity, folder: Path) -> boo
 # The engine alone.
 
 
-def _pipeline_alone(folder: Path, slices: list[Slice], identity: Identity, number: int) -> Callable[[int], None]:
+def _pipeline_alone(
+    folder: Path, slices: list[Slice], identity: Identity, number: int
+) -> Callable[[int], None]:
     """One file to file, checked, each time it is called."""
     engine, target = LiteRtEngine(threads=1), folder / f"alone-{number}.dcm"
 
     def step(count: int) -> None:
         wanted = slices[(number + count) % len(slices)]
-        if not right(embed(wanted.path, wanted.sealed, identity, engine, target), wanted, identity, folder):
+        if not right(
+            embed(wanted.path, wanted.sealed, identity, engine, target), wanted, identity, folder
+        ):
             raise SystemExit("an answer was wrong without any network: nothing else means anything")
 
     return step
@@ -159,7 +189,9 @@ class _Keeper:
         raise _Kept(request)
 
 
-def _engine_alone(_: Path, slices: list[Slice], identity: Identity, number: int) -> Callable[[int], None]:
+def _engine_alone(
+    _: Path, slices: list[Slice], identity: Identity, number: int
+) -> Callable[[int], None]:
     """One call of the model each time it is called."""
     engine, requests = LiteRtEngine(threads=1), []
     for one in slices:
@@ -174,7 +206,13 @@ def _engine_alone(_: Path, slices: list[Slice], identity: Identity, number: int)
     return step
 
 
-def _in_process(kind: Callable[..., Callable[[int], None]], words: tuple[Any, ...], start: Any, seconds: float, told: Any) -> None:
+def _in_process(
+    kind: Callable[..., Callable[[int], None]],
+    words: tuple[Any, ...],
+    start: Any,
+    seconds: float,
+    told: Any,
+) -> None:
     step, count = kind(*words), 0
     step(0)
     start.wait()
@@ -185,12 +223,15 @@ def _in_process(kind: Callable[..., Callable[[int], None]], words: tuple[Any, ..
     told.put((count / (time.monotonic() - began), (time.process_time() - used) / count))
 
 
-def alone(kind: Callable[..., Callable[[int], None]], words: tuple[Any, ...], workers: int, seconds: float) -> NDArray[np.float64]:
+def alone(
+    kind: Callable[..., Callable[[int], None]], words: tuple[Any, ...], workers: int, seconds: float
+) -> NDArray[np.float64]:
     """Images a second in as many processes, and seconds of a core for each."""
     context = multiprocessing.get_context("spawn")
     start, told = context.Barrier(workers), context.Queue()
     started = [
-        context.Process(target=_in_process, args=(kind, (*words, number), start, seconds, told)) for number in range(workers)
+        context.Process(target=_in_process, args=(kind, (*words, number), start, seconds, told))
+        for number in range(workers)
     ]
     for process in started:
         process.start()
@@ -206,7 +247,9 @@ def alone(kind: Callable[..., Callable[[int], None]], words: tuple[Any, ...], wo
 @contextmanager
 def running(words: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A coverslip server and its address, once it answers."""
-    process = subprocess.Popen([sys.executable, "-m", "coverslip", *words], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "coverslip", *words], stderr=subprocess.PIPE, text=True
+    )
     assert process.stderr is not None
     address = ""
     try:
@@ -261,7 +304,9 @@ class Load:
     seconds : float
     """
 
-    def __init__(self, address: str, slices: list[Slice], identity: Identity, folder: Path, seconds: float) -> None:
+    def __init__(
+        self, address: str, slices: list[Slice], identity: Identity, folder: Path, seconds: float
+    ) -> None:
         self._address = address
         self._slices = slices
         self._identity = identity
@@ -275,7 +320,9 @@ class Load:
     def _one(self, client: Client, number: int) -> None:
         wanted, began = self._slices[number], time.monotonic()
         try:
-            answer = client.embed(self._contents[number], self._identity.recipient, sealed=wanted.sealed).instance
+            answer = client.embed(
+                self._contents[number], self._identity.recipient, sealed=wanted.sealed
+            ).instance
         except RemoteError as error:
             with self._turn:
                 self.seen.failed.append((time.monotonic() - self.began, error.status))
@@ -298,7 +345,9 @@ class Load:
     def run(self, callers: int, process: psutil.Process) -> Seen:
         """Until the time is over and every call has ended."""
         self.began, used, own = time.monotonic(), _used(process), time.process_time()
-        threads = [threading.Thread(target=self._caller, args=(number,)) for number in range(callers)]
+        threads = [
+            threading.Thread(target=self._caller, args=(number,)) for number in range(callers)
+        ]
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
@@ -309,7 +358,9 @@ class Load:
 
 
 def _used(process: psutil.Process) -> float:
-    return float(sum(sum(one.cpu_times()[:2]) for one in [process, *process.children(recursive=True)]))
+    return float(
+        sum(sum(one.cpu_times()[:2]) for one in [process, *process.children(recursive=True)])
+    )
 
 
 def _mib(process: psutil.Process) -> float:
@@ -326,10 +377,15 @@ def print_load(seen: Seen, callers: int) -> float:
     """The table of what callers saw; good answers a second."""
     took = max((at for at, _ in seen.times), default=1.0)
     lost = seen.sent - len(seen.times) - len(seen.failed)
-    p50, p95, p99 = np.percentile([t for _, t in seen.times], [50, 95, 99]) if seen.times else (0.0, 0.0, 0.0)
+    p50, p95, p99 = (
+        np.percentile([t for _, t in seen.times], [50, 95, 99]) if seen.times else (0.0, 0.0, 0.0)
+    )
     print(f"callers                   {callers}, for {took:.0f} s")
     failed = dict(Counter(status for _, status in seen.failed))
-    print(f"answers                   {len(seen.times) - seen.wrong} right, {seen.wrong} wrong, {lost} lost, failed: {failed or 'none'}")
+    print(
+        f"answers                   {len(seen.times) - seen.wrong} right, {seen.wrong} wrong, "
+        f"{lost} lost, failed: {failed or 'none'}"
+    )
     print(f"seconds a call            p50 {p50:.3f}  p95 {p95:.3f}  p99 {p99:.3f}")
     parts = np.array_split(np.array([mib for _, mib in seen.memory]), min(10, len(seen.memory)))
     print(f"MiB, by tenths of it      {' '.join(f'{part.mean():.0f}' for part in parts)}")
@@ -349,34 +405,54 @@ def beside_alone(options: argparse.Namespace, folder: Path, identity: Identity) 
 
     def both() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         words = (folder, slices, identity)
-        return alone(_engine_alone, words, options.workers, aside / 2), alone(_pipeline_alone, words, options.workers, aside)
+        return alone(_engine_alone, words, options.workers, aside / 2), alone(
+            _pipeline_alone, words, options.workers, aside
+        )
 
     before = both()
     with running(served(options, folder)) as (process, address):
-        seen = Load(address, slices, identity, folder, seconds).run(options.callers, psutil.Process(process.pid))
+        seen = Load(address, slices, identity, folder, seconds).run(
+            options.callers, psutil.Process(process.pid)
+        )
     after = both()
     rate = print_load(seen, options.callers)
     raw, piped = ((a + b) / 2 for a, b in zip(before, after, strict=True))
     print(f"processes                 {options.workers}")
     for name, mean, number in (("model", raw, 0), ("file to file", piped, 1)):
         beside = f"({before[number][0]:.2f} before, {after[number][0]:.2f} after)"
-        print(f"{name + ' alone':<25} {mean[0]:.2f} a second {beside}, {1000 * mean[1]:.1f} ms of a core each")
+        print(
+            f"{name + ' alone':<25} {mean[0]:.2f} a second {beside}, {1000 * mean[1]:.1f} ms of "
+            "a core each"
+        )
     gateway, callers = (1000 * used / len(seen.times) for used in seen.used)
-    print(f"gateway                   {rate:.2f} a second, {gateway:.1f} ms of a core each, and {callers:.1f} ms of its callers'")
-    print(f"gateway by file to file   {100 * rate / piped[0]:.0f} % of the answers in the same time")
+    print(
+        f"gateway                   {rate:.2f} a second, {gateway:.1f} ms of a core each, and "
+        f"{callers:.1f} ms of its callers'"
+    )
+    print(
+        f"gateway by file to file   {100 * rate / piped[0]:.0f} % of the answers in the same time"
+    )
     return seen
 
 
 def through_a_kill(options: argparse.Namespace, folder: Path, identity: Identity) -> Seen:
     """The load before a model server that is killed and comes back."""
-    from coverslip.graph.engine import TensorFlowEngine
+    from coverslip_graph.engine import TensorFlowEngine
 
     slices = prepared(folder, identity, TensorFlowEngine(), options.server_seals)
     seconds = options.minutes * 60
     moments: dict[str, float] = {}
     with (
         running(["model-server", "--listen", "127.0.0.1:0"]) as (first, inside),
-        running([*served(options, folder), "--tf-serving", inside, "--tf-serving-seconds", str(WAIT_FOR_IT)]) as (process, address),
+        running(
+            [
+                *served(options, folder),
+                "--tf-serving",
+                inside,
+                "--tf-serving-seconds",
+                str(WAIT_FOR_IT),
+            ]
+        ) as (process, address),
     ):
         load = Load(address, slices, identity, folder, seconds)
 
@@ -399,23 +475,41 @@ def through_a_kill(options: argparse.Namespace, folder: Path, identity: Identity
     first_good = min((at for at, _ in seen.times if at > moments["back"]), default=float("nan"))
     slow = max((t for at, t in seen.times if at > moments["killed"]), default=0.0)
     print(f"gateway                   {rate:.2f} a second")
-    print(f"model server              killed at {moments['killed']:.1f} s, back at {moments['back']:.1f} s")
+    print(
+        f"model server              killed at {moments['killed']:.1f} s, back at "
+        f"{moments['back']:.1f} s"
+    )
     print(f"first answer after it     at {first_good:.1f} s")
-    print(f"longest good call         {slow:.1f} s: in the queue behind those that waited, and asked again itself")
+    print(
+        f"longest good call         {slow:.1f} s: in the queue behind those that waited, and "
+        "asked again itself"
+    )
     return seen
 
 
 def main() -> int:
     """Print the table; 1 where an answer was wrong or lost."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=1.0, help="of load (default: %(default)s)")
     parser.add_argument("--callers", type=int, default=32)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 2, help="processes of the gateway, and of the engine alone")
-    parser.add_argument("--server-seals", action="store_true", help="the gateway de-identifies and seals")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 2,
+        help="processes of the gateway, and of the engine alone",
+    )
+    parser.add_argument(
+        "--server-seals", action="store_true", help="the gateway de-identifies and seals"
+    )
     parser.add_argument("--kill-model-server", action="store_true", help="in the middle of it")
     options = parser.parse_args()
-    # In memory where there is room, as docs/operator.md has it for instances under way; for both sides.
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() and psutil.disk_usage(str(MEMORY)).free > 1 << 30 else None) as made:
+    # In memory where there is room, as docs/operator.md has it for instances under way; for both
+    # sides.
+    with tempfile.TemporaryDirectory(
+        dir=MEMORY if MEMORY.is_dir() and psutil.disk_usage(str(MEMORY)).free > 1 << 30 else None
+    ) as made:
         Path(made, "spool").mkdir()
         run = through_a_kill if options.kill_model_server else beside_alone
         seen = run(options, Path(made), Identity.generate())

@@ -1,7 +1,9 @@
-"""What each step, coefficient set, number of votes and alpha costs and survives: PSNR against module error under each disturbance.
+"""What each step, coefficient set, number of votes and alpha costs and survives: PSNR against
+module error under each disturbance.
 
-Draws docs/sweep.png and writes the table of docs/scheme.md, from a real head CT that comes with pydicom, around a classical outline and
-with a fixed record and key, so that everybody gets the same; ``--data`` takes slices of ../shared/data in its place and only prints.
+Draws docs/sweep.png and writes the table of docs/scheme.md, from a real head CT that comes with
+pydicom, around a classical outline and with a fixed record and key, so that everybody gets the
+same; ``--data`` takes slices of ../shared/data in its place and only prints.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from coverslip.training.classical import outline
 from disturb import CROPS, LISTED, Disturbance
 from numpy.typing import NDArray
 from page import ROOT, SCHEME, write_block
@@ -21,10 +22,10 @@ from pydicom.data import get_testdata_file
 from rich.progress import track
 from scipy.optimize import brentq
 
-from coverslip import symbol as symbols
 from coverslip.dicom.instance import read_instance
 from coverslip.errors import DamagedMessageError
 from coverslip.pipeline import read_votes
+from coverslip.qr import symbol as symbols
 from coverslip.scheme import address
 from coverslip.scheme.carriers import allowed_blocks, near_blocks, touched_blocks
 from coverslip.scheme.dct import SIDE
@@ -34,6 +35,7 @@ from coverslip.scheme.profiles import DEFAULT, FAINT, LOW_FOUR, LOW_SIX, ROBUST,
 from coverslip.scheme.quantise import embed_plane
 from coverslip.scheme.reader import Reader
 from coverslip.scheme.reference import measure_plane
+from coverslip_training.classical import outline
 
 PICTURE = ROOT / "docs" / "sweep.png"
 SEALED = 400
@@ -106,13 +108,17 @@ class Point:
 
 def head() -> Cover:
     """A real 512 x 512 head CT out of pydicom."""
-    instance = read_instance(Path(str(get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False))))
+    instance = read_instance(
+        Path(str(get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False)))
+    )
     pixels = instance.planes[0]
     return Cover(pixels, instance.legal, outline(pixels), instance.legal[0] - 1)
 
 
 def ternary_bound(bits: float, pixels: int) -> float:
-    """PSNR (peak 65535) that no scheme of changes by one grey level exceeds: rate q with H(q) + q = bits / pixels, MSE = q."""
+    """PSNR (peak 65535) that no scheme of changes by one grey level exceeds: rate q with H(q) + q =
+    bits / pixels, MSE = q.
+    """
     wanted = bits / pixels
 
     def short(rate: float) -> float:
@@ -123,24 +129,41 @@ def ternary_bound(bits: float, pixels: int) -> float:
     return float(10 * np.log10(65535**2 / brentq(short, 1e-12, 2 / 3)))
 
 
-def embedded(cover: Cover, profile: Profile, symbol: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
-    """The stego plane, and how many coefficients carry; under the variant that reaches most slots."""
+def embedded(
+    cover: Cover, profile: Profile, symbol: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], int]:
+    """The stego plane, and how many coefficients carry; under the variant that reaches most
+    slots.
+    """
     rows, cols = (side // SIDE for side in cover.pixels.shape)
     allowed = allowed_blocks(cover.pixels, cover.mask, cover.legal, cover.padding, profile.margin)
     slots = address.slot_count(len(symbol), len(profile.coefficients))
-    reached = [np.unique(address.slot_plane(rows, cols, slots, v)[allowed]).size for v in range(address.VARIANTS)]
+    reached = [
+        np.unique(address.slot_plane(rows, cols, slots, v)[allowed]).size
+        for v in range(address.VARIANTS)
+    ]
     variant = int(np.argmax(reached)) if profile.best_variant else 0
     plane = phase_plane(symbol, dither_plane(KEY, rows, cols), profile, variant)
     carries = np.zeros(16, np.float32)
     carries[list(profile.coefficients)] = 1
     near = near_blocks(touched_blocks(cover.mask, profile.margin))
     stego, carriers = embed_plane(
-        cover.pixels, allowed, near, plane.phases, plane.slots, carries, profile.step, profile.votes, cover.legal
+        cover.pixels,
+        allowed,
+        near,
+        plane.phases,
+        plane.slots,
+        carries,
+        profile.step,
+        profile.votes,
+        cover.legal,
     )
     return stego, int(carriers.sum()) * len(profile.coefficients)
 
 
-def read(pixels: NDArray[np.int32], profile: Profile, symbol: NDArray[np.bool_], frame: bytes) -> tuple[float, bool]:
+def read(
+    pixels: NDArray[np.int32], profile: Profile, symbol: NDArray[np.bool_], frame: bytes
+) -> tuple[float, bool]:
     """Share of wrong modules and whether the record comes back."""
     phases = measure_plane(pixels, profile.step)
     found = Reader(phases, dither_plane(KEY, *phases.shape[:2]), profile).find()
@@ -161,7 +184,8 @@ def tried(cover: Cover, profile: Profile, ways: dict[str, Disturbance]) -> Point
     stego, bits = embedded(cover, profile, symbol)
     error = max(float(np.mean((stego - cover.pixels).astype(np.float64) ** 2)), 1e-9)
     results = {
-        name: read(way(stego, cover.legal, np.random.default_rng(1)), profile, symbol, frame) for name, way in ways.items()
+        name: read(way(stego, cover.legal, np.random.default_rng(1)), profile, symbol, frame)
+        for name, way in ways.items()
     }
     return Point(
         profile,
@@ -181,7 +205,10 @@ def grid() -> Iterator[tuple[str, Profile]]:
                 yield f"{label}; {votes} votes", replace(profile, name="", step=step, votes=votes)
     for alpha in ALPHAS:
         for step in STEPS[1:7]:
-            yield f"all 16; 3 votes; alpha {alpha:g}", replace(DEFAULT, name="", step=step, alpha=alpha)
+            yield (
+                f"all 16; 3 votes; alpha {alpha:g}",
+                replace(DEFAULT, name="", step=step, alpha=alpha),
+            )
 
 
 def named(cover: Cover) -> list[Point]:
@@ -210,12 +237,22 @@ def draw(curves: dict[str, list[Point]], chosen: Sequence[Point], path: Path) ->
                 color="lightgrey" if other else colours[kind],
                 linewidth=1,
                 zorder=1 if other else 2,
-                label="other alphas" if label.endswith(f"alpha {ALPHAS[0]:g}") else "_" + label if other else label,
+                label="other alphas"
+                if label.endswith(f"alpha {ALPHAS[0]:g}")
+                else "_" + label
+                if other
+                else label,
             )
         for point in chosen:
             height = max(point.errors[way], LEAST_ERROR)
             panel.plot(point.psnr, height, "k*", markersize=10, zorder=3)
-            panel.annotate(point.profile.name, (point.psnr, height), textcoords="offset points", xytext=(4, 6), fontsize=8)
+            panel.annotate(
+                point.profile.name,
+                (point.psnr, height),
+                textcoords="offset points",
+                xytext=(4, 6),
+                fontsize=8,
+            )
         panel.set(title=way, yscale="log", ylim=(0.7 * LEAST_ERROR, 0.7))
         panel.grid(alpha=0.3)
     for panel in panels[-1]:
@@ -224,7 +261,12 @@ def draw(curves: dict[str, list[Point]], chosen: Sequence[Point], path: Path) ->
         panel.set_ylabel("share of modules wrong")
     for panel in panels.flat[len(SHOWN) :]:
         panel.axis("off")
-    panels.flat[-1].legend(*panels.flat[0].get_legend_handles_labels(), loc="center", fontsize=9, title="each curve: steps 2 to 512")
+    panels.flat[-1].legend(
+        *panels.flat[0].get_legend_handles_labels(),
+        loc="center",
+        fontsize=9,
+        title="each curve: steps 2 to 512",
+    )
     figure.tight_layout()
     figure.savefig(path, dpi=70, metadata={"Software": ""})
     plt.close(figure)
@@ -235,33 +277,60 @@ def rows(chosen: Sequence[Point]) -> list[str]:
     head_ = ["profile", "step here", "PSNR, own range", "PSNR, 65535", "ternary bound", *SHOWN]
     lines = ["| " + " | ".join(head_) + " |", "|" + "---|" * len(head_)]
     for point in chosen:
-        cells = [point.profile.name, f"{point.profile.step:g}", f"{point.psnr:.1f}", f"{point.psnr_sixteen:.1f}", f"{point.bound:.1f}"]
-        cells += [f"{point.errors[way]:.2%} {'exact' if point.exact[way] else 'lost'}" for way in SHOWN]
+        cells = [
+            point.profile.name,
+            f"{point.profile.step:g}",
+            f"{point.psnr:.1f}",
+            f"{point.psnr_sixteen:.1f}",
+            f"{point.bound:.1f}",
+        ]
+        cells += [
+            f"{point.errors[way]:.2%} {'exact' if point.exact[way] else 'lost'}" for way in SHOWN
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
 def over_data(limit: int) -> None:
-    """Print, for each choice, the mean PSNR and the share that comes back on slices of ../shared/data."""
+    """Print, for each choice, the mean PSNR and the share that comes back on slices of
+    ../shared/data.
+    """
     from evaluate import DATA, slices
 
     files = [DATA / row["file"] for row in slices(1) if row["split"] == "val"]
     covers = []
     for file in files[:: max(len(files) // limit, 1)]:
         instance = read_instance(file)
-        covers.append(Cover(instance.planes[0], instance.legal, outline(instance.planes[0]), instance.legal[0] - 1))
+        covers.append(
+            Cover(
+                instance.planes[0],
+                instance.legal,
+                outline(instance.planes[0]),
+                instance.legal[0] - 1,
+            )
+        )
     for label, profile in [*grid(), *((p.name, p) for p in (FAINT, DEFAULT, ROBUST))]:
         points = [tried(cover, profile, SHOWN) for cover in covers]
         shares = "  ".join(f"{way} {np.mean([p.exact[way] for p in points]):.0%}" for way in SHOWN)
-        print(f"{label:32} step {profile.step:5g}  PSNR {np.mean([p.psnr for p in points]):5.1f}  {shares}", flush=True)
+        print(
+            f"{label:32} step {profile.step:5g}  PSNR {np.mean([p.psnr for p in points]):5.1f}  "
+            f"{shares}",
+            flush=True,
+        )
 
 
 def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", action="store_true", help="on slices of ../shared/data, printed only")
-    parser.add_argument("--limit", type=int, default=16, help="with --data: about so many slices (default: 16)")
-    parser.add_argument("--table", action="store_true", help="write the table only, without the picture")
+    parser.add_argument(
+        "--data", action="store_true", help="on slices of ../shared/data, printed only"
+    )
+    parser.add_argument(
+        "--limit", type=int, default=16, help="with --data: about so many slices (default: 16)"
+    )
+    parser.add_argument(
+        "--table", action="store_true", help="write the table only, without the picture"
+    )
     options = parser.parse_args()
     if options.data:
         over_data(options.limit)

@@ -1,18 +1,25 @@
-"""What an engine does: outline the body, embed a phase plane, measure phases. Graph, serving and edge each have one."""
+"""What an engine does: outline the body, embed a phase plane, measure phases. Graph, serving and
+edge each have one.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coverslip.errors import EngineError
+from coverslip.plugins import ENGINES, load_plugin
+
 
 @dataclass(frozen=True)
 class EmbedRequest:
-    """What an engine needs to embed; no key, record or bit of one among it. B images of H x W; Hb = H // 4, Wb = W // 4.
+    """What an engine needs to embed; no key, record or bit of one among it. B images of H x W; Hb =
+    H // 4, Wb = W // 4.
 
     Attributes
     ----------
@@ -119,7 +126,9 @@ class Engine(Protocol):
 
 
 class SignatureEngine(ABC):
-    """An engine over a model with the signatures ``segment``, ``embed`` and ``extract``; a runtime says how one is run."""
+    """An engine over a model with the signatures ``segment``, ``embed`` and ``extract``; a runtime
+    says how one is run.
+    """
 
     def segment(self, pixels: NDArray[np.int32]) -> Segmented:
         """Outline the body in pixels int32 [B, H, W]."""
@@ -139,3 +148,39 @@ class SignatureEngine(ABC):
     @abstractmethod
     def _run(self, signature: str, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs of a signature by name, for inputs by name."""
+
+
+def open_engine(
+    name: str = "litert", model: Path | str | None = None, *, threads: int | None = None
+) -> Engine:
+    """Open a runtime with the released model.
+
+    Parameters
+    ----------
+    name : str
+        ``litert``, or ``tensorflow`` where it is installed.
+    model : Path or str, optional
+        Another model than the released one: a .tflite file, or a SavedModel's folder.
+    threads : int, optional
+        Of LiteRT; TensorFlow takes the cores it finds.
+
+    Raises
+    ------
+    EngineError
+        There is no such runtime, or it is not installed.
+    ModelMissingError
+        The model is not there.
+    """
+    try:
+        kind = load_plugin(ENGINES, name)
+    except LookupError:
+        raise EngineError(
+            f"there is no engine '{name}': expected litert or tensorflow; install what provides it"
+        ) from None
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"engine '{name}' needs {error.name}, which is not installed: install "
+            f"'coverslip[{name}]'"
+        ) from None
+    engine: Engine = kind.open(model, threads)
+    return engine

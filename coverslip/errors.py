@@ -1,7 +1,7 @@
 """Everything that Coverslip refuses to do, one type per cause.
 
-Each message says what was wrong, what was expected and what to do. None holds an identity, a key, or the content of a file; the
-caller adds the file's name.
+Each message says what was wrong, what was expected and what to do. None holds an identity, a key,
+or the content of a file; the caller adds the file's name.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class RecordTooLargeError(CoverslipError):
 
     def __init__(self, needed: int, available: int) -> None:
         super().__init__(
-            f"the sealed record needs {needed} bytes where {available} fit: choose a slice with more background, or let a "
+            f"the sealed record needs {needed} bytes where {available} fit: choose a slice with "
+            "more background, or let a "
             "series carry the record"
         )
         self.needed = needed
@@ -136,7 +137,9 @@ class AlreadyCarriesError(CoverslipError):
 
 
 class DoesNotComeBackError(CoverslipError):
-    """The closing check failed: what was about to be written does not read back, now or after what its profile shall survive."""
+    """The closing check failed: what was about to be written does not read back, now or after what
+    its profile shall survive.
+    """
 
     code = "does-not-come-back"
 
@@ -196,7 +199,8 @@ class AnnotationSizeError(CoverslipError):
 
     def __init__(self, found: tuple[int, int], expected: tuple[int, int]) -> None:
         super().__init__(
-            f"the mask is {found[0]} x {found[1]} where its image is {expected[0]} x {expected[1]} (rows x columns): "
+            f"the mask is {found[0]} x {found[1]} where its image is {expected[0]} x "
+            f"{expected[1]} (rows x columns): "
             "annotate the image at its own size"
         )
 
@@ -250,6 +254,16 @@ class DivergedError(CoverslipError):
 
 
 class ExportError(CoverslipError):
-    """The exported model does not do what its definition says, or would take the place of another one."""
+    """The exported model does not do what its definition says, or would take the place of another
+    one.
+    """
 
     code = "export"
+
+
+class NoServerError(CoverslipError):
+    """A client has not what it needs to call a server: packages, certificates, or a way that nobody
+    listens to.
+    """
+
+    code = "no-server"

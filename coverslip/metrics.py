@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 PAPER_PEAK = 255.0
-"""The paper's figures come out as 10 log10(255^2 / MSE) with the MSE of images normalised to [0, 1]."""
+"""The paper's figures come out as 10 log10(255^2 / MSE) with the MSE of images normalised to [0,
+1].
+"""
 
 SIXTEEN_BIT_PEAK = 65535.0
 
@@ -67,7 +69,9 @@ def psnr_of(error: float, span: float, legal: tuple[int, int]) -> Psnr:
 
 
 def ncc(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Normalised correlation coefficient (Eq. 13), -1 to 1; 1 for two equal constant images, 0 where only one is constant."""
+    """Normalised correlation coefficient (Eq. 13), -1 to 1; 1 for two equal constant images, 0
+    where only one is constant.
+    """
     a = first.astype(np.float64) - float(np.mean(first))
     b = second.astype(np.float64) - float(np.mean(second))
     length = float(np.sqrt((a * a).sum() * (b * b).sum()))
@@ -84,17 +88,22 @@ def iou(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 
 def capacity(mask: NDArray[Any]) -> float:
-    """Share of the image that is not body, as the paper's Table 5 counts capacity (one coefficient a pixel)."""
+    """Share of the image that is not body, as the paper's Table 5 counts capacity (one coefficient
+    a pixel).
+    """
     return float(np.mean(mask == 0))
 
 
 def payload(carriers: NDArray[Any], coefficients: int, pixels: int) -> float:
-    """Coefficients that carry a bit per pixel of the image, as the paper's Table 5 counts payload."""
+    """Coefficients that carry a bit per pixel of the image, as the paper's Table 5 counts
+    payload.
+    """
     return float(np.count_nonzero(carriers)) * coefficients / pixels
 
 
 def ternary_bound(bits: int, pixels: int, peak: float = SIXTEEN_BIT_PEAK) -> float:
-    """The PSNR that no scheme of changes by one grey level exceeds: change rate q with H(q) + q = bits / pixels, MSE = q.
+    """The PSNR that no scheme of changes by one grey level exceeds: change rate q with H(q) + q =
+    bits / pixels, MSE = q.
 
     Returns
     -------

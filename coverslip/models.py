@@ -21,7 +21,9 @@ class ModelKind(str, Enum):
 
 
 def model_folders() -> list[Path]:
-    """Folders in which the model is looked for, first come first: the environment's alone, or the source tree's, then the installed one."""
+    """Folders in which the model is looked for, first come first: the environment's alone, or the
+    source tree's, then the installed one.
+    """
     named = os.environ.get(ENVIRONMENT)
     if named:
         return [Path(named)]
@@ -55,10 +57,15 @@ def find_model(kind: ModelKind) -> Path:
     """
     folders = model_folders()
     for folder in folders:
-        found = folder / "coverslip.tflite" if kind is ModelKind.LITERT else latest_version(folder / "coverslip")
+        found = (
+            folder / "coverslip.tflite"
+            if kind is ModelKind.LITERT
+            else latest_version(folder / "coverslip")
+        )
         if found is not None and found.exists():
             return found
     places = " or ".join(str(folder) for folder in folders)
     raise ModelMissingError(
-        f"there is no {kind.value} model in {places}: install the released models there, or set {ENVIRONMENT} to their folder"
+        f"there is no {kind.value} model in {places}: install the released models there, or set "
+        f"{ENVIRONMENT} to their folder"
     )

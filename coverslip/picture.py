@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from coverslip import symbol as symbols
+from coverslip.qr import symbol as symbols
 from coverslip.scheme.dct import SIDE
 
 if TYPE_CHECKING:
-    from coverslip.dicom.frames import Frames
     from coverslip.pipeline import Embedding, Survey
+    from coverslip.pixels.frames import Frames
 
 _PANEL = 384
 _CAPTION = 24
@@ -24,13 +24,17 @@ _CARRIER = np.array([67, 147, 195], dtype=np.float64)
 
 
 def grey(plane: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """A plane [H, W] as grey bytes: the 1st to 99.5th percentile over black to white, brightened by a square root."""
+    """A plane [H, W] as grey bytes: the 1st to 99.5th percentile over black to white, brightened by
+    a square root.
+    """
     low, high = np.percentile(plane, (1, 99.5))
     scaled = np.clip((plane - low) / max(high - low, 1.0), 0, 1)
     return np.asarray(255 * np.sqrt(scaled), dtype=np.uint8)
 
 
-def _tinted(plane: NDArray[np.int32], where: NDArray[np.bool_], colour: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _tinted(
+    plane: NDArray[np.int32], where: NDArray[np.bool_], colour: NDArray[np.float64]
+) -> NDArray[np.uint8]:
     base = np.repeat(grey(plane)[..., None], 3, axis=2).astype(np.float64)
     base[where] = 0.45 * base[where] + 0.55 * colour
     return base.astype(np.uint8)
@@ -63,7 +67,9 @@ def _panel(picture: NDArray[np.uint8], caption: str, sharp: bool = False) -> Ima
 def _sheet(panels: list[Image.Image], columns: int, path: Path) -> None:
     rows = -(-len(panels) // columns)
     width, height = panels[0].size
-    sheet = Image.new("RGB", (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP), "white")
+    sheet = Image.new(
+        "RGB", (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP), "white"
+    )
     for i, panel in enumerate(panels):
         sheet.paste(panel, ((i % columns) * (width + _GAP), (i // columns) * (height + _GAP)))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,10 +100,15 @@ def save_embedding(cover: NDArray[np.int32] | Frames, embedding: Embedding, path
     panels = [
         _panel(grey(plane), "cover"),
         _panel(_tinted(plane, frame.mask > 0, _BODY), "mask: body, never touched"),
-        _panel(_tinted(plane, _spread(frame.carriers, plane.shape), _CARRIER), f"carriers: {int(frame.carriers.sum())} blocks"),
+        _panel(
+            _tinted(plane, _spread(frame.carriers, plane.shape), _CARRIER),
+            f"carriers: {int(frame.carriers.sum())} blocks",
+        ),
         _panel(grey(stego), "stego"),
         _panel(_difference(plane, stego), f"difference, at most {largest} grey levels"),
-        _panel(symbols.picture(frame.votes.symbol()), "QR symbol, read back from the stego", sharp=True),
+        _panel(
+            symbols.picture(frame.votes.symbol()), "QR symbol, read back from the stego", sharp=True
+        ),
     ]
     _sheet(panels, 3, path)
 
@@ -108,6 +119,9 @@ def save_survey(survey: Survey, path: Path) -> None:
     panels = [
         _panel(grey(plane), "first frame"),
         _panel(_tinted(plane, survey.mask > 0, _BODY), "mask: body, never touched"),
-        _panel(_tinted(plane, _spread(survey.allowed, plane.shape), _CARRIER), f"may carry: {int(survey.allowed.sum())} blocks"),
+        _panel(
+            _tinted(plane, _spread(survey.allowed, plane.shape), _CARRIER),
+            f"may carry: {int(survey.allowed.sum())} blocks",
+        ),
     ]
     _sheet(panels, 3, path)

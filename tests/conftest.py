@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+from tests.paths import ROOT
+
+SHARED = ROOT / ".." / "shared" / "data"
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian
 
 from coverslip.dicom.instance import read_instance
-from coverslip.invented import write_invented_patient
+from coverslip.fake_patient import write_invented_patient
 
 HEAD = "J2K_pixelrep_mismatch.dcm"
 
@@ -28,7 +28,9 @@ def crop(source: Path, kept: tuple[slice, slice], target: Path) -> None:
     dataset = copy.deepcopy(instance.dataset)
     plane = instance.planes[0][kept]
     dataset.Rows, dataset.Columns = plane.shape
-    dataset.PixelData = plane.astype(f"<{'i' if dataset.PixelRepresentation else 'u'}{dataset.BitsAllocated // 8}").tobytes()
+    dataset.PixelData = plane.astype(
+        f"<{'i' if dataset.PixelRepresentation else 'u'}{dataset.BitsAllocated // 8}"
+    ).tobytes()
     dataset["PixelData"].is_undefined_length = False
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.save_as(target)

@@ -6,16 +6,15 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from pydicom.uid import generate_uid
 
-from coverslip.keys import Identity
+from coverslip.crypto.keys import Identity
 from coverslip.scheme.profiles import PROFILES
 from tests.covers import crop, head_ct
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "docs/desk.md", "docs/console.md"]
 
 
@@ -24,11 +23,18 @@ def blocks(page, language):
 
 
 def commands(page):
-    return [line[2:] for block in blocks(page, "console") for line in block.splitlines() if line.startswith("$ ")]
+    return [
+        line[2:]
+        for block in blocks(page, "console")
+        for line in block.splitlines()
+        if line.startswith("$ ")
+    ]
 
 
 def run(words, folder):
-    return subprocess.run([sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.fixture
@@ -46,7 +52,9 @@ def prepare(folder, page):
         assert run(shlex.split(commands(page)[0]), folder).returncode == 0
     recipient = str(Identity.read(folder / "archive.key").recipient)
     if "--output stego.dcm" not in (ROOT / page).read_text():
-        done = run(["coverslip", "embed", "cover.dcm", "--to", recipient, "-o", "stego.dcm"], folder)
+        done = run(
+            ["coverslip", "embed", "cover.dcm", "--to", recipient, "-o", "stego.dcm"], folder
+        )
         assert done.returncode == 0, done.stderr
         crop(folder / "stego.dcm", (slice(3, None), slice(6, -9)), folder / "cropped.dcm")
     return recipient
@@ -68,7 +76,11 @@ def test_the_program_in_the_console_page_works(folder):
     recipient = str(Identity.generate().recipient)
     (program,) = blocks("docs/console.md", "python")
     done = subprocess.run(
-        [sys.executable, "-c", program.replace("cs1...", recipient)], cwd=folder, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", program.replace("cs1...", recipient)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert (folder / "stego.dcm").exists()
@@ -78,7 +90,9 @@ def test_the_program_in_the_console_page_works(folder):
 def test_the_profiles_of_the_tables_are_those_of_the_code(page):
     text = (ROOT / page).read_text()
     for name in ("faint", "default", "robust"):
-        row = next(line for line in text.splitlines() if line.startswith((f"| `{name}`", f"| {name} ")))
+        row = next(
+            line for line in text.splitlines() if line.startswith((f"| `{name}`", f"| {name} "))
+        )
         cells = [cell.strip() for cell in row.strip("|").split("|")]
         assert f"{PROFILES[name].step:g}" in [re.split("[ ,]", cell)[0] for cell in cells]
 
@@ -86,8 +100,14 @@ def test_the_profiles_of_the_tables_are_those_of_the_code(page):
 def test_every_code_of_the_limits_is_one_of_the_errors():
     from coverslip import errors
 
-    known = {e.code for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.CoverslipError)}
-    named = re.findall(r"`([a-z]+(?:-[a-z]+)+)`", (ROOT / "docs/limits.md").read_text().split("## Not promised")[0])
+    known = {
+        e.code
+        for e in vars(errors).values()
+        if isinstance(e, type) and issubclass(e, errors.CoverslipError)
+    }
+    named = re.findall(
+        r"`([a-z]+(?:-[a-z]+)+)`", (ROOT / "docs/limits.md").read_text().split("## Not promised")[0]
+    )
     assert len(named) > 15
     assert set(named) <= known
 
@@ -100,16 +120,27 @@ def test_every_page_and_picture_that_is_linked_exists():
 
 
 def test_every_file_that_a_page_names_exists():
-    pages = [ROOT / "README.md", ROOT / "models/README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "protos").rglob("*.md")]
+    pages = [
+        ROOT / "README.md",
+        ROOT / "models/README.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "protos").rglob("*.md"),
+    ]
     rooms = "benchmarks|coverslip|docs|edge|graph|models|protos|serving|tests|training"
-    named = {(page.name, path) for page in pages for path in re.findall(rf"`((?:{rooms})/[\w./-]*)`", page.read_text())}
+    named = {
+        (page.name, path)
+        for page in pages
+        for path in re.findall(rf"`((?:{rooms})/[\w./-]*)`", page.read_text())
+    }
     assert len(named) > 30
     assert not {(page, path) for page, path in named if not (ROOT / path).exists()}
 
 
 def under(page, heading):
     """The commands below a heading of the second level."""
-    (part,) = [text for text in (ROOT / page).read_text().split("\n## ") if text.startswith(heading + "\n")]
+    (part,) = [
+        text for text in (ROOT / page).read_text().split("\n## ") if text.startswith(heading + "\n")
+    ]
     return re.findall(r"^\$ (.*)$", part, re.MULTILINE)
 
 
@@ -125,12 +156,16 @@ def test_the_training_page_goes_from_images_to_records(tmp_path):
     # Three patients may all fall to one side; this key parts them.
     (tmp_path / "records").mkdir()
     (tmp_path / "records/split.key").write_text("00" * 32)
-    listed = under("docs/training.md", "Propose outlines and check them") + under("docs/training.md", "Make records")
+    listed = under("docs/training.md", "Propose outlines and check them") + under(
+        "docs/training.md", "Make records"
+    )
     assert len(listed) == 2
     for command in listed:
         done = run(shlex.split(command), tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     for name in ("sheets/sheet-001.png", "previews", "index.csv"):
         assert (tmp_path / "annotated" / name).exists(), name
-    assert (tmp_path / "records/report.txt").exists() and (tmp_path / "records/report.json").exists()
+    assert (tmp_path / "records/report.txt").exists() and (
+        tmp_path / "records/report.json"
+    ).exists()
     assert "3 CT" in done.stdout or "2 CT" in done.stdout

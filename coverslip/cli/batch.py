@@ -43,11 +43,15 @@ def misuse(message: str) -> int:
 
 
 def collect(paths: Iterable[Path]) -> list[Source]:
-    """Files in the order they were named; folders are walked, sorted, without hidden files and DICOMDIR."""
+    """Files in the order they were named; folders are walked, sorted, without hidden files and
+    DICOMDIR.
+    """
     sources = []
     for path in paths:
         if path.is_dir():
-            found = (p for p in sorted(path.rglob("*")) if p.is_file() and not p.name.startswith("."))
+            found = (
+                p for p in sorted(path.rglob("*")) if p.is_file() and not p.name.startswith(".")
+            )
             sources += [Source(p, p.relative_to(path)) for p in found if p.name != "DICOMDIR"]
         else:
             sources.append(Source(path, Path(path.name)))
@@ -91,13 +95,16 @@ def attempt(job: Job, source: Source) -> Outcome:
     except OSError as error:
         # The system's own word for what is wrong with a path or a disk; it holds no content.
         reason = error.strerror or type(error).__name__
-        return Outcome(None, "file-system", f"{reason}: expected a file that can be read and a place to write")
+        return Outcome(
+            None, "file-system", f"{reason}: expected a file that can be read and a place to write"
+        )
 
 
 _LOST = Outcome(
     None,
     "process-lost",
-    "a process that worked beside others was ended from outside, most often for want of memory; what was not finished was not written: "
+    "a process that worked beside others was ended from outside, most often for want of memory; "
+    "what was not finished was not written: "
     "do it again with fewer --jobs",
 )
 
@@ -116,7 +123,9 @@ def _attempt_own(source: Source) -> Outcome:
 def _side_by_side(job: Job, sources: Sequence[Source], processes: int) -> Iterator[Outcome]:
     """Outcomes in the order of the sources; the job has to be one that can be pickled."""
     # Not forked: a runtime's threads would not come along.
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_take, initargs=(job,))
+    pool = ProcessPoolExecutor(
+        processes, mp_context=get_context("spawn"), initializer=_take, initargs=(job,)
+    )
     try:
         for future in [pool.submit(_attempt_own, source) for source in sources]:
             try:
@@ -172,8 +181,17 @@ class Batch:
             0 all done, 1 some failed.
         """
         processes = min(self._processes, len(sources))
-        outcomes = map(partial(attempt, job), sources) if processes < 2 else _side_by_side(job, sources, processes)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        outcomes = (
+            map(partial(attempt, job), sources)
+            if processes < 2
+            else _side_by_side(job, sources, processes)
+        )
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         hidden = len(sources) < 2 or not self._errors.is_terminal
         failed = False
         with Progress(*columns, console=self._errors, disable=hidden) as progress:
@@ -188,4 +206,6 @@ class Batch:
 def refuse_missing(source: Source) -> None:
     """Raise for a source that is not there, before anything slow is loaded for it."""
     if not source.path.exists():
-        raise NotAnImageError("there is no such file: expected a DICOM file or a folder of them; check the name")
+        raise NotAnImageError(
+            "there is no such file: expected a DICOM file or a folder of them; check the name"
+        )

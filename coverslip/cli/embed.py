@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from coverslip.cli import options, remote
 from coverslip.cli.batch import Batch, Source, collect, misuse, refuse_missing, target_of
+from coverslip.crypto.keys import Recipient
 from coverslip.errors import CoverslipError, OutputExistsError
-from coverslip.keys import Recipient
 
 if TYPE_CHECKING:
     from coverslip.engine import Engine
@@ -22,18 +22,44 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="DICOM files and folders")
-    parser.add_argument("--to", required=True, metavar="RECIPIENT", help="who shall be able to read it, as keygen printed it")
-    parser.add_argument("-o", "--output", required=True, type=Path, help="folder for the stego files, or a file's name for one input")
+    parser.add_argument(
+        "inputs", nargs="+", type=Path, metavar="INPUT", help="DICOM files and folders"
+    )
+    parser.add_argument(
+        "--to",
+        required=True,
+        metavar="RECIPIENT",
+        help="who shall be able to read it, as keygen printed it",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        type=Path,
+        help="folder for the stego files, or a file's name for one input",
+    )
     options.add_profile(parser, default="default")
     options.add_batch_engine(parser)
     parser.add_argument("--use-padding", action="store_true", help="let pixel padding carry too")
-    parser.add_argument("--allow-burned-in", action="store_true", help="accept an image that says its pixels show identity")
-    parser.add_argument("--qr", type=Path, metavar="FILE", help="save the QR symbol of the sealed record as PNG (one input only)")
+    parser.add_argument(
+        "--allow-burned-in",
+        action="store_true",
+        help="accept an image that says its pixels show identity",
+    )
+    parser.add_argument(
+        "--qr",
+        type=Path,
+        metavar="FILE",
+        help="save the QR symbol of the sealed record as PNG (one input only)",
+    )
     text = "save cover, mask, carriers, stego and difference as PNG (one input only)"
     parser.add_argument("--picture", type=Path, metavar="FILE", help=text)
     remote.add_server(parser)
-    parser.add_argument("--seal-here", action="store_true", help="with --server: de-identify and seal here, the server sees no identity")
+    parser.add_argument(
+        "--seal-here",
+        action="store_true",
+        help="with --server: de-identify and seal here, the server sees no identity",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
@@ -41,10 +67,14 @@ def say(result: dict[str, Any]) -> str:
     """A sentence about one embedding."""
     psnr = result["psnr"]
     text = (
-        f"{result['recorded']} attributes in {result['sealed_bytes']} sealed bytes on {result['carriers']} carriers, "
-        f"{result['votes_per_module']:.1f} votes a module, {result['module_errors']} module errors; "
-        f"PSNR {psnr['stored']:.1f} dB (peak of the stored bits), {psnr['sixteen_bit']:.1f} dB (peak 65535), "
-        f"{psnr['paper']:.1f} dB (the paper's convention); no pixel outside the carriers differs -> {result['output']}"
+        f"{result['recorded']} attributes in {result['sealed_bytes']} sealed bytes on "
+        f"{result['carriers']} carriers, "
+        f"{result['votes_per_module']:.1f} votes a module, {result['module_errors']} module "
+        "errors; "
+        f"PSNR {psnr['stored']:.1f} dB (peak of the stored bits), {psnr['sixteen_bit']:.1f} dB "
+        "(peak 65535), "
+        f"{psnr['paper']:.1f} dB (the paper's convention); no pixel outside the carriers differs "
+        f"-> {result['output']}"
     )
     if result["frames"] > 1:
         text += f"; {result['frames_carrying']} of {result['frames']} frames carry"
@@ -63,7 +93,10 @@ def _misused(arguments: argparse.Namespace, sources: list[Source], single: bool)
         return "--output is a file, but there are several inputs; name a folder"
     if arguments.seal_here and not arguments.server:
         return "--seal-here is for --server HOST:PORT: without one, everything is sealed here"
-    return remote.misused(arguments, {"--qr": arguments.qr, "--picture": arguments.picture, "--jobs": arguments.jobs > 1})
+    return remote.misused(
+        arguments,
+        {"--qr": arguments.qr, "--picture": arguments.picture, "--jobs": arguments.jobs > 1},
+    )
 
 
 class _Job:
@@ -78,7 +111,9 @@ class _Job:
         Does so; see `_Here` and `_there`.
     """
 
-    def __init__(self, output: Path, single: bool, embed: Callable[[Path, Path], dict[str, Any]]) -> None:
+    def __init__(
+        self, output: Path, single: bool, embed: Callable[[Path, Path], dict[str, Any]]
+    ) -> None:
         self._output = output
         self._single = single
         self._embed = embed
@@ -87,12 +122,16 @@ class _Job:
         refuse_missing(source)
         target = target_of(source, self._output, self._single)
         if target.exists():
-            raise OutputExistsError("the output exists already and is never overwritten: choose another folder or name")
+            raise OutputExistsError(
+                "the output exists already and is never overwritten: choose another folder or name"
+            )
         return {"output": str(target), **self._embed(source.path, target)}
 
 
 class _Here:
-    """Embeds one file into another on this machine, and reports. It can be pickled until it was first called."""
+    """Embeds one file into another on this machine, and reports. It can be pickled until it was
+    first called.
+    """
 
     def __init__(self, arguments: argparse.Namespace, recipient: Recipient) -> None:
         self._arguments = arguments
@@ -109,7 +148,10 @@ class _Here:
         arguments, profile = self._arguments, options.chosen_profile(self._arguments)
         assert profile is not None
         return EmbedOptions(
-            profile, beta=arguments.beta, use_padding=arguments.use_padding, allow_burned_in=arguments.allow_burned_in
+            profile,
+            beta=arguments.beta,
+            use_padding=arguments.use_padding,
+            allow_burned_in=arguments.allow_burned_in,
         )
 
     def __call__(self, source: Path, target: Path) -> dict[str, Any]:
@@ -118,7 +160,9 @@ class _Here:
 
         instance = read_instance(source)
         target.parent.mkdir(parents=True, exist_ok=True)
-        embedding = pipeline.embed(instance, self._recipient, self._engine, self._choices, spool=target.parent)
+        embedding = pipeline.embed(
+            instance, self._recipient, self._engine, self._choices, spool=target.parent
+        )
         embedding.write(target)
         _draw(self._arguments, instance.frames, embedding)
         return asdict(embedding.report)
@@ -134,18 +178,28 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as held:
         try:
             recipient = Recipient.parse(arguments.to)
-            embed = _there(arguments, recipient, held) if arguments.server else _Here(arguments, recipient)
+            embed = (
+                _there(arguments, recipient, held)
+                if arguments.server
+                else _Here(arguments, recipient)
+            )
         except CoverslipError as error:
             return misuse(str(error))
-        return Batch(arguments.json, "embedding", arguments.jobs).run(sources, _Job(arguments.output, single, embed), say)
+        return Batch(arguments.json, "embedding", arguments.jobs).run(
+            sources, _Job(arguments.output, single, embed), say
+        )
 
 
-def _there(arguments: argparse.Namespace, recipient: Recipient, held: ExitStack) -> Callable[[Path, Path], dict[str, Any]]:
+def _there(
+    arguments: argparse.Namespace, recipient: Recipient, held: ExitStack
+) -> Callable[[Path, Path], dict[str, Any]]:
     """Lets a server embed one file into another, and reports."""
     client = held.enter_context(remote.connect(arguments))
     choices: dict[str, Any] = {
-        "beta": arguments.beta, "use_padding": arguments.use_padding, "allow_burned_in": arguments.allow_burned_in,
-    }  # fmt: skip
+        "beta": arguments.beta,
+        "use_padding": arguments.use_padding,
+        "allow_burned_in": arguments.allow_burned_in,
+    }
 
     def embed(source: Path, target: Path) -> dict[str, Any]:
         if arguments.seal_here:
@@ -154,7 +208,8 @@ def _there(arguments: argparse.Namespace, recipient: Recipient, held: ExitStack)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             done = client.embed_to_file(source, target, recipient, arguments.profile, **choices)
-        return done.figures()
+        figures: dict[str, Any] = done.figures()
+        return figures
 
     return embed
 

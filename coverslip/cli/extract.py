@@ -10,35 +10,61 @@ from typing import TYPE_CHECKING, Any
 
 from coverslip.cli import options, remote
 from coverslip.cli.batch import Batch, Job, Source, collect, misuse, refuse_missing
+from coverslip.crypto.keys import Identity
 from coverslip.errors import CoverslipError, OutputExistsError
-from coverslip.keys import Identity
 
 if TYPE_CHECKING:
     from coverslip.dicom.instance import Instance
     from coverslip.engine import Engine
-    from coverslip.pipeline import Extraction
     from coverslip.record import Record
     from coverslip.scheme.profiles import Profile
-    from coverslip.serving.client import Client, Extracted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="stego files and folders")
-    parser.add_argument("--identity", required=True, type=Path, metavar="FILE", help="the identity file that keygen wrote")
+    parser.add_argument(
+        "inputs", nargs="+", type=Path, metavar="INPUT", help="stego files and folders"
+    )
+    parser.add_argument(
+        "--identity",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="the identity file that keygen wrote",
+    )
     options.add_profile(parser, default=None)
     options.add_batch_engine(parser)
-    parser.add_argument("--no-model", action="store_true", help="read without a network: numpy alone")
-    parser.add_argument("--cropped", action="store_true", help="rows or columns may have been cut away: search for the place too")
-    parser.add_argument("--restore", type=Path, metavar="DIR", help="write the re-identified files there")
-    parser.add_argument("--qr", type=Path, metavar="FILE", help="save the recovered QR symbol as PNG (one input only)")
+    parser.add_argument(
+        "--no-model", action="store_true", help="read without a network: numpy alone"
+    )
+    parser.add_argument(
+        "--cropped",
+        action="store_true",
+        help="rows or columns may have been cut away: search for the place too",
+    )
+    parser.add_argument(
+        "--restore", type=Path, metavar="DIR", help="write the re-identified files there"
+    )
+    parser.add_argument(
+        "--qr",
+        type=Path,
+        metavar="FILE",
+        help="save the recovered QR symbol as PNG (one input only)",
+    )
     remote.add_server(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line; attributes in the DICOM JSON model (PS3.18 F)")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON object a line; attributes in the DICOM JSON model (PS3.18 F)",
+    )
 
 
 def say(result: dict[str, Any]) -> str:
     """The record for a person to read."""
-    lines = [f"{result['attributes']} attributes, read with profile {result['profile']} from frame {result['frame'] + 1}"]
+    lines = [
+        f"{result['attributes']} attributes, read with profile {result['profile']} from frame "
+        f"{result['frame'] + 1}"
+    ]
     lines += [f"    {line}" for line in result["listing"]]
     if "restored" in result:
         lines.append(f"    restored to {result['restored']}")
@@ -54,26 +80,32 @@ def _misused(arguments: argparse.Namespace, sources: list[Source]) -> str | None
         return "--qr takes one input file; name one, or leave it out"
     if arguments.beta is not None and arguments.profile is None:
         return "--beta needs the --profile that it was embedded with"
-    return remote.misused(arguments, {"--qr": arguments.qr, "--beta": arguments.beta, "--jobs": arguments.jobs > 1})
+    return remote.misused(
+        arguments, {"--qr": arguments.qr, "--beta": arguments.beta, "--jobs": arguments.jobs > 1}
+    )
 
 
-def _restored(arguments: argparse.Namespace, source: Source, instance: Instance, record: Record) -> str:
+def _restored(
+    arguments: argparse.Namespace, source: Source, instance: Instance, record: Record
+) -> str:
     """Write the instance with its identity back; where."""
     from coverslip import pipeline
     from coverslip.dicom.instance import write_instance
 
     target: Path = arguments.restore / source.relative
     if target.exists():
-        raise OutputExistsError("the restored file exists already and is never overwritten: choose another folder")
+        raise OutputExistsError(
+            "the restored file exists already and is never overwritten: choose another folder"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     restored = pipeline.restore(instance, record)
     write_instance(restored, restored.frames, target)
     return str(target)
 
 
-def _told(found: Extraction | Extracted, agreement: float) -> dict[str, Any]:
+def _told(found: Any, agreement: float) -> dict[str, Any]:
     """A result as JSON holds it."""
-    from coverslip.dicom.recorded import as_json, listing
+    from coverslip.dicom.record_views import as_json, listing
 
     return {
         "profile": found.profile,
@@ -86,9 +118,11 @@ def _told(found: Extraction | Extracted, agreement: float) -> dict[str, Any]:
 
 
 class _RemoteJob:
-    """Lets a server find the sealed record of one source, opens it here, and writes what was asked for."""
+    """Lets a server find the sealed record of one source, opens it here, and writes what was asked
+    for.
+    """
 
-    def __init__(self, arguments: argparse.Namespace, identity: Identity, client: Client) -> None:
+    def __init__(self, arguments: argparse.Namespace, identity: Identity, client: Any) -> None:
         self._arguments = arguments
         self._identity = identity
         self._client = client
@@ -97,16 +131,25 @@ class _RemoteJob:
         from coverslip.dicom.instance import read_instance
 
         refuse_missing(source)
-        choices: dict[str, Any] = {"without_model": self._arguments.no_model, "cropped": self._arguments.cropped}
-        found = self._client.extract_file(source.path, self._identity, self._arguments.profile or "", **choices)
+        choices: dict[str, Any] = {
+            "without_model": self._arguments.no_model,
+            "cropped": self._arguments.cropped,
+        }
+        found = self._client.extract_file(
+            source.path, self._identity, self._arguments.profile or "", **choices
+        )
         result = _told(found, found.agreement)
         if self._arguments.restore:
-            result["restored"] = _restored(self._arguments, source, read_instance(source.path), found.record)
+            result["restored"] = _restored(
+                self._arguments, source, read_instance(source.path), found.record
+            )
         return result
 
 
 class _Job:
-    """Extracts from one source and writes what was asked for. It can be pickled until it was first called."""
+    """Extracts from one source and writes what was asked for. It can be pickled until it was first
+    called.
+    """
 
     def __init__(self, arguments: argparse.Namespace, identity: Identity) -> None:
         self._arguments = arguments
@@ -120,7 +163,11 @@ class _Job:
     def _profile_for(self, instance: Instance) -> Profile | None:
         from coverslip import pipeline
 
-        return None if self._profile is None else pipeline.settle_step(self._profile, self._arguments.beta, instance)
+        return (
+            None
+            if self._profile is None
+            else pipeline.settle_step(self._profile, self._arguments.beta, instance)
+        )
 
     def __call__(self, source: Source) -> dict[str, Any]:
         from coverslip import pipeline
@@ -129,7 +176,9 @@ class _Job:
         refuse_missing(source)
         instance = read_instance(source.path)
         profile = self._profile_for(instance)
-        found = pipeline.extract(instance, self._identity, self._engine, profile, cropped=self._arguments.cropped)
+        found = pipeline.extract(
+            instance, self._identity, self._engine, profile, cropped=self._arguments.cropped
+        )
         result = _told(found, found.votes.agreement)
         if self._arguments.restore:
             result["restored"] = _restored(self._arguments, source, instance, found.record)

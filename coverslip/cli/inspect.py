@@ -8,17 +8,26 @@ from typing import Any
 
 from coverslip.cli import options
 from coverslip.cli.batch import Batch, Source, collect, misuse, refuse_missing
+from coverslip.crypto.keys import Identity
 from coverslip.errors import CoverslipError
-from coverslip.keys import Identity
 from coverslip.scheme.profiles import PROFILES, Scheme
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="DICOM files and folders")
+    parser.add_argument(
+        "inputs", nargs="+", type=Path, metavar="INPUT", help="DICOM files and folders"
+    )
     options.add_engine(parser)
-    parser.add_argument("--use-padding", action="store_true", help="count pixel padding as background")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw mask and background as PNG (one input only)")
+    parser.add_argument(
+        "--use-padding", action="store_true", help="count pixel padding as background"
+    )
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        metavar="FILE",
+        help="draw mask and background as PNG (one input only)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
@@ -29,13 +38,15 @@ def say(result: dict[str, Any]) -> str:
     lines = [
         f"{shape}, pixels {lowest} to {highest}, {result['transfer_syntax']}",
         f"    body {result['body']:.1%}, background that may carry {result['background']:.1%}",
-        f"    record of {result['recorded']} attributes: {result['sealed_bytes']} sealed bytes, {result['modules']} modules",
+        f"    record of {result['recorded']} attributes: {result['sealed_bytes']} sealed bytes, "
+        f"{result['modules']} modules",
     ]
     for name, fit in result["profiles"].items():
         if fit["fits"]:
             psnr = fit["psnr"]
             lines.append(
-                f"    {name}: fits, {fit['votes_per_module']:.1f} votes a module, PSNR {psnr['stored']:.1f} dB (peak of the stored bits), "
+                f"    {name}: fits, {fit['votes_per_module']:.1f} votes a module, PSNR "
+                f"{psnr['stored']:.1f} dB (peak of the stored bits), "
                 f"{psnr['sixteen_bit']:.1f} dB (peak 65535)"
             )
         else:
@@ -58,7 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     from coverslip import pipeline
     from coverslip.dicom.instance import read_instance
 
-    # Nothing is sealed to anybody: a key made for this run and thrown away stands for the recipient.
+    # Nothing is sealed to anybody: a key made for this run and thrown away stands for the
+    # recipient.
     recipient = Identity.generate().recipient
 
     def job(source: Source) -> dict[str, Any]:

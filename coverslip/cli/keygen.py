@@ -7,13 +7,15 @@ import json
 from pathlib import Path
 
 from coverslip.cli.batch import ALL_DONE, SOME_FAILED
+from coverslip.crypto.keys import Identity
 from coverslip.errors import CoverslipError
-from coverslip.keys import Identity
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
-    parser.add_argument("identity", type=Path, metavar="FILE", help="where the identity is written, mode 0600")
+    parser.add_argument(
+        "identity", type=Path, metavar="FILE", help="where the identity is written, mode 0600"
+    )
     parser.add_argument("--json", action="store_true", help="print the recipient as JSON")
 
 
@@ -23,7 +25,15 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         identity.write(arguments.identity)
     except CoverslipError as error:
-        print(json.dumps({"status": "failed", "code": error.code, "message": str(error)}) if arguments.json else f"coverslip: {error}")
+        print(
+            json.dumps({"status": "failed", "code": error.code, "message": str(error)})
+            if arguments.json
+            else f"coverslip: {error}"
+        )
         return SOME_FAILED
-    print(json.dumps({"recipient": str(identity.recipient)}) if arguments.json else str(identity.recipient))
+    print(
+        json.dumps({"recipient": str(identity.recipient)})
+        if arguments.json
+        else str(identity.recipient)
+    )
     return ALL_DONE

@@ -20,18 +20,30 @@ THREADS = 2
 
 
 def add_engine(parser: argparse.ArgumentParser, shared: str = "") -> None:
-    """--engine, --threads and --model; ``shared`` says how the command settles the threads itself where no number is named."""
+    """--engine, --threads and --model; ``shared`` says how the command settles the threads itself
+    where no number is named.
+    """
     threads = None if shared else THREADS
-    parser.add_argument("--engine", choices=ENGINES, default="litert", help="runtime of the model (default: %(default)s)")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="litert",
+        help="runtime of the model (default: %(default)s)",
+    )
     text = f"threads of the runtime (default: {shared or THREADS})"
     parser.add_argument("--threads", type=positive, default=threads, metavar="N", help=text)
-    parser.add_argument("--model", type=Path, metavar="PATH", help="another model than the released one")
+    parser.add_argument(
+        "--model", type=Path, metavar="PATH", help="another model than the released one"
+    )
 
 
 def add_batch_engine(parser: argparse.ArgumentParser) -> None:
     """--jobs, and what `add_engine` adds, for commands that work on many files."""
     add_engine(parser, f"{THREADS}, or 1 with --jobs")
-    text = "work on so many files at a time, each in a process of its own with an engine (default: %(default)s)"
+    text = (
+        "work on so many files at a time, each in a process of its own with an engine (default: "
+        "%(default)s)"
+    )
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help=text)
 
 
@@ -42,13 +54,21 @@ def settle_threads(arguments: argparse.Namespace) -> None:
 
 def add_profile(parser: argparse.ArgumentParser, default: str | None) -> None:
     """--profile, --beta and --alpha."""
-    text = "choice of step, coefficients and votes" + (" (default: %(default)s)" if default else " (default: every one is tried)")
+    text = "choice of step, coefficients and votes" + (
+        " (default: %(default)s)" if default else " (default: every one is tried)"
+    )
     parser.add_argument("--profile", choices=tuple(PROFILES), default=default, help=text)
     parser.add_argument(
-        "--beta", type=positive_float, metavar="B", help="the paper's beta in place of the profile's step: step = 4 (hi - lo) / B"
+        "--beta",
+        type=positive_float,
+        metavar="B",
+        help="the paper's beta in place of the profile's step: step = 4 (hi - lo) / B",
     )
     parser.add_argument(
-        "--alpha", type=alpha, metavar="A", help="place of a 0 between two lattice points, above 0 and below 0.5"
+        "--alpha",
+        type=alpha,
+        metavar="A",
+        help="place of a 0 between two lattice points, above 0 and below 0.5",
     )
 
 
@@ -94,10 +114,6 @@ def chosen_profile(arguments: argparse.Namespace) -> Profile | None:
 
 def open_engine(arguments: argparse.Namespace) -> Engine:
     """The engine that the options name."""
-    if arguments.engine == "tensorflow":
-        from coverslip.graph.engine import TensorFlowEngine
+    from coverslip.engine import open_engine
 
-        return TensorFlowEngine(arguments.model)
-    from coverslip.edge.engine import LiteRtEngine
-
-    return LiteRtEngine(arguments.model, threads=arguments.threads)
+    return open_engine(arguments.engine, arguments.model, threads=arguments.threads)

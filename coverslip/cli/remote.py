@@ -5,24 +5,31 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from coverslip.cli import options
+from coverslip.errors import NoServerError
+from coverslip.plugins import CLIENTS, load_plugin
 from coverslip.scheme.profiles import PROFILES, Scheme
-
-if TYPE_CHECKING:
-    from coverslip.serving.client import Client, Credentials
 
 
 def add_server(parser: argparse.ArgumentParser) -> None:
     """--server and its certificates."""
     group = parser.add_argument_group("a server in place of this machine")
-    group.add_argument("--server", metavar="HOST:PORT", help="let this gateway ('coverslip serve') do the work")
-    group.add_argument("--server-roots", type=Path, metavar="FILE", help="who signs the server's certificate (PEM)")
-    group.add_argument("--server-certificate", type=Path, metavar="FILE", help="our certificate for it (PEM)")
+    group.add_argument(
+        "--server", metavar="HOST:PORT", help="let this gateway ('coverslip serve') do the work"
+    )
+    group.add_argument(
+        "--server-roots", type=Path, metavar="FILE", help="who signs the server's certificate (PEM)"
+    )
+    group.add_argument(
+        "--server-certificate", type=Path, metavar="FILE", help="our certificate for it (PEM)"
+    )
     group.add_argument("--server-key", type=Path, metavar="FILE", help="our key for it (PEM)")
     text = "longest time for one instance (default: %(default)s)"
-    group.add_argument("--server-seconds", type=options.positive_float, default=300.0, metavar="S", help=text)
+    group.add_argument(
+        "--server-seconds", type=options.positive_float, default=300.0, metavar="S", help=text
+    )
     text = "send identities to another machine in plain text: never outside a trusted network"
     group.add_argument("--plaintext", action="store_true", help=text)
 
@@ -38,50 +45,48 @@ def misused(arguments: argparse.Namespace, here_alone: dict[str, Any]) -> str | 
     """
     files = (arguments.server_roots, arguments.server_certificate, arguments.server_key)
     if not arguments.server:
-        return "--server-roots, -certificate and -key are for --server HOST:PORT: name it too" if any(files) else None
+        return (
+            "--server-roots, -certificate and -key are for --server HOST:PORT: name it too"
+            if any(files)
+            else None
+        )
     if any(files) and not all(files):
-        return "--server-roots, --server-certificate and --server-key belong together: name all three"
-    here_alone = {**here_alone, "--model": arguments.model, "--alpha": arguments.alpha, "--engine": arguments.engine != options.ENGINES[0]}
+        return (
+            "--server-roots, --server-certificate and --server-key belong together: name all three"
+        )
+    here_alone = {
+        **here_alone,
+        "--model": arguments.model,
+        "--alpha": arguments.alpha,
+        "--engine": arguments.engine != options.ENGINES[0],
+    }
     given = [name for name, value in here_alone.items() if value]
     if given:
         return f"{given[0]} does not go with --server: leave one of them out"
     if arguments.profile and PROFILES[arguments.profile].scheme is not Scheme.KEYED:
-        return f"servers do not speak profile {arguments.profile}: choose another, or leave --server out"
+        return (
+            f"servers do not speak profile {arguments.profile}: choose another, or leave "
+            "--server out"
+        )
     return None
 
 
-def connect(arguments: argparse.Namespace) -> Client:
-    """A client of the server that the options name.
+def connect(arguments: argparse.Namespace) -> Any:
+    """A client of the server that the options name (`coverslip_serving.client.Client`).
 
     Raises
     ------
     NoServerError
-        The gRPC packages are missing, a certificate cannot be read, or identities would cross a network in plain text.
+        The gRPC packages are missing, a certificate cannot be read, or identities would cross a
+        network in plain text.
     """
-    from coverslip.serving.errors import NoServerError
-
     try:
-        from coverslip.serving.access import is_loopback
-        from coverslip.serving.client import Client
-    except ModuleNotFoundError as error:
-        raise NoServerError(f"{error.name} is not installed; install 'coverslip[serving]'") from None
-    if not (arguments.server_roots or arguments.plaintext or is_loopback(arguments.server)):
+        connect = load_plugin(CLIENTS, "grpc")
+    except (LookupError, ModuleNotFoundError):
         raise NoServerError(
-            "plain text is spoken on loopback only: name --server-roots, --server-certificate and --server-key, or say --plaintext if the "
-            "network is trusted"
-        )
-    try:
-        return Client(arguments.server, _credentials(arguments), timeout=arguments.server_seconds)
-    except OSError as error:
-        raise NoServerError(f"a certificate cannot be read ({type(error).__name__}): expected three PEM files") from None
-
-
-def _credentials(arguments: argparse.Namespace) -> Credentials | None:
-    from coverslip.serving.client import Credentials
-
-    if not arguments.server_roots:
-        return None
-    return Credentials(arguments.server_roots, arguments.server_certificate, arguments.server_key)
+            "the client for --server is not installed; install 'coverslip[serving]'"
+        ) from None
+    return connect(arguments)
 
 
 def write_whole(content: bytes, target: Path) -> None:

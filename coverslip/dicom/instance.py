@@ -33,14 +33,24 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from coverslip.dicom import planes as pixels
-from coverslip.dicom.files import check_target, write_dataset
-from coverslip.dicom.frames import HELD, EncapsulatedFrames, Frames, HeldFrames, NativeFrames, Parts, Spool, Stored, find_fragments
 from coverslip.errors import (
     DoesNotComeBackError,
     NotAnImageError,
     TruncatedFileError,
     UnreadableFileError,
+)
+from coverslip.files import check_target, write_dataset
+from coverslip.pixels import layout as pixels
+from coverslip.pixels.frames import (
+    HELD,
+    EncapsulatedFrames,
+    Frames,
+    HeldFrames,
+    NativeFrames,
+    Parts,
+    Spool,
+    Stored,
+    find_fragments,
 )
 
 _PIXEL_DATA = 0x7FE00010
@@ -48,7 +58,9 @@ _UNDEFINED = 0xFFFFFFFF
 _LOOK = 1 << 20
 """Bytes at the start of pixel data in which a codestream begins."""
 _LARGEST_OFFSET_TABLE = 0xFFFFFFFE
-"""The basic offset table has offsets of 32 bits; past it the extended one is needed (PS3.3 section C.7.6.3.1.8)."""
+"""The basic offset table has offsets of 32 bits; past it the extended one is needed (PS3.3 section
+C.7.6.3.1.8).
+"""
 _ENCODERS = (str(RLELossless), str(JPEGLSLossless), str(JPEG2000Lossless))
 
 
@@ -61,8 +73,8 @@ class Instance:
     dataset : Dataset
         The header and the pixel data as read; never changed by this package.
     frames : Frames
-        Stored values int32 [frames, rows, cols]: no rescale, no presentation, sign extended. What is longer than
-        `coverslip.dicom.frames.HELD` is read from the file when it is wanted.
+        Stored values int32 [frames, rows, cols]: no rescale, no presentation, sign extended. What
+        is longer than `coverslip.pixels.frames.HELD` is read from the file when it is wanted.
     legal : (int, int)
         Lowest and highest value that can be stored, inclusive.
     padding : (int, int) or None
@@ -110,11 +122,17 @@ def _deflated(ds: Dataset) -> bool:
 
 def _looks_like_dicom(ds: Dataset) -> bool:
     meta = getattr(ds, "file_meta", None)
-    return "SOPClassUID" in ds or ("Rows" in ds and "Columns" in ds) or bool(meta and "TransferSyntaxUID" in meta)
+    return (
+        "SOPClassUID" in ds
+        or ("Rows" in ds and "Columns" in ds)
+        or bool(meta and "TransferSyntaxUID" in meta)
+    )
 
 
 def _read(file: BinaryIO, longest: int | None) -> tuple[FileDataset, bool]:
-    """A data set whose values above ``longest`` bytes are left in the file, and whether the file says that it is DICOM."""
+    """A data set whose values above ``longest`` bytes are left in the file, and whether the file
+    says that it is DICOM.
+    """
     try:
         return dcmread(file, defer_size=longest), True
     except InvalidDicomError:
@@ -124,13 +142,15 @@ def _read(file: BinaryIO, longest: int | None) -> tuple[FileDataset, bool]:
 
 def _parse(path: Path) -> FileDataset:
     not_dicom = NotAnImageError(
-        "the file is no DICOM; a DICOM image (PS3.10) was expected: leave it out, or check that it was copied whole"
+        "the file is no DICOM; a DICOM image (PS3.10) was expected: leave it out, or check that "
+        "it was copied whole"
     )
     try:
         file = path.open("rb")
     except OSError as error:
         raise UnreadableFileError(
-            f"the file cannot be read ({type(error).__name__}); check that it is there and that you may read it"
+            f"the file cannot be read ({type(error).__name__}); check that it is there and that "
+            "you may read it"
         ) from None
     with file:
         try:
@@ -149,11 +169,13 @@ def _parse(path: Path) -> FileDataset:
 
 
 def _only_pixels_left(ds: FileDataset, file: BinaryIO) -> bool:
-    """Take in what was left in the file for its length, but for the pixel data; whether that worked."""
+    """Take in what was left in the file for its length, but for the pixel data; whether that
+    worked.
+    """
     if _deflated(ds):
         # Places are those in the inflated data set, not in the file.
-        return not any(_left(ds, tag) for tag in ds.keys())  # noqa: SIM118 - a data set iterates over elements
-    for tag in ds.keys():  # noqa: SIM118
+        return not any(_left(ds, tag) for tag in ds.keys())  # noqa: SIM118
+    for tag in ds.keys():  # noqa: SIM118 - a data set iterates over elements
         if not _left(ds, tag) or tag == _PIXEL_DATA:
             continue
         element = cast("RawDataElement", _as_left(ds, tag))
@@ -179,7 +201,9 @@ _CUT = "the file ends in the middle of its data set; a whole file was expected: 
 
 
 def _ends_early(ds: FileDataset, path: Path) -> bool:
-    """Whether bytes are left after the last element, or missing from it: a file that was cut inside the header."""
+    """Whether bytes are left after the last element, or missing from it: a file that was cut inside
+    the header.
+    """
     if not len(ds):
         return True
     last = cast("DataElement | RawDataElement", ds.get_item(max(ds.keys())))
@@ -204,22 +228,34 @@ def _complete_meta(ds: FileDataset, notes: list[str]) -> str:
         ds.file_meta = FileMetaDataset()
     if "TransferSyntaxUID" not in ds.file_meta:
         implicit, little = ds.original_encoding
-        guessed = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        guessed = (
+            ImplicitVRLittleEndian
+            if implicit
+            else ExplicitVRLittleEndian
+            if little
+            else ExplicitVRBigEndian
+        )
         ds.file_meta.TransferSyntaxUID = guessed
         notes.append(f"the file did not say its transfer syntax; it reads as {guessed.name}")
     return str(ds.file_meta.TransferSyntaxUID)
 
 
-def _note_codestream(start_of: bytes, layout: pixels.Layout, transfer_syntax: str, notes: list[str]) -> None:
-    """Say where a JPEG 2000 codestream and the header differ; readers differ in which they believe."""
+def _note_codestream(
+    start_of: bytes, layout: pixels.Layout, transfer_syntax: str, notes: list[str]
+) -> None:
+    """Say where a JPEG 2000 codestream and the header differ; readers differ in which they
+    believe.
+    """
     if transfer_syntax not in (JPEG2000Lossless, HTJ2KLossless, HTJ2KLosslessRPCL):
         return
     start = start_of.find(b"\xff\x4f\xff\x51")
     found = get_j2k_parameters(start_of[start : start + 64]) if start >= 0 else {}
     if found and found["is_signed"] != layout.signed:
         notes.append(
-            f"the JPEG 2000 codestream says {'signed' if found['is_signed'] else 'unsigned'} where the header says "
-            f"{'signed' if layout.signed else 'unsigned'}; the header was believed, and what is written agrees with it"
+            f"the JPEG 2000 codestream says {'signed' if found['is_signed'] else 'unsigned'} "
+            "where the header says "
+            f"{'signed' if layout.signed else 'unsigned'}; the header was believed, and what is "
+            "written agrees with it"
         )
 
 
@@ -272,17 +308,25 @@ def read_instance(path: str | Path) -> Instance:
 
 
 def _stored(ds: FileDataset, path: Path, layout: pixels.Layout) -> Stored | None:
-    """Where pixel data that are long, as they are or decoded, lie in their file; None for those to be held in memory."""
+    """Where pixel data that are long, as they are or decoded, lie in their file; None for those to
+    be held in memory.
+    """
     element = _as_left(ds, _PIXEL_DATA)
     if not isinstance(element, RawDataElement) or _deflated(ds):
         return None
     if not _left(ds, _PIXEL_DATA) and layout.frames * layout.frame_bytes <= HELD:
         return None
-    return Stored(path, element.value_tell, None if element.length == _UNDEFINED else element.length)
+    return Stored(
+        path, element.value_tell, None if element.length == _UNDEFINED else element.length
+    )
 
 
-def _frames_of(ds: Dataset, layout: pixels.Layout, transfer_syntax: str, stored: Stored | None) -> Frames:
-    """The frames, from their file where they were left there and can be told apart; in memory otherwise."""
+def _frames_of(
+    ds: Dataset, layout: pixels.Layout, transfer_syntax: str, stored: Stored | None
+) -> Frames:
+    """The frames, from their file where they were left there and can be told apart; in memory
+    otherwise.
+    """
     if stored is not None and transfer_syntax in pixels.NATIVE and not layout.swapped:
         return NativeFrames(stored, layout)
     if stored is not None and transfer_syntax not in pixels.NATIVE:
@@ -297,7 +341,9 @@ def _frames_of(ds: Dataset, layout: pixels.Layout, transfer_syntax: str, stored:
 
 
 def _native_data(instance: Instance, planes: NDArray[np.int32]) -> bytes:
-    """The pixel data with new values in it: bits outside Bits Stored, and bytes after the last frame, as they were."""
+    """The pixel data with new values in it: bits outside Bits Stored, and bytes after the last
+    frame, as they were.
+    """
     layout = instance.layout
     data = bytearray(instance.dataset.PixelData)
     dtype = pixels.word_type(layout)
@@ -327,7 +373,9 @@ def _native_parts(frames: Frames, source: NativeFrames, layout: pixels.Layout) -
 
 
 def _encode_frames(instance: Instance, frames: Frames) -> Iterator[tuple[NDArray[np.int32], bytes]]:
-    """Encode frame after frame in the instance's own transfer syntax: what was encoded, and as what."""
+    """Encode frame after frame in the instance's own transfer syntax: what was encoded, and as
+    what.
+    """
     layout, syntax = instance.layout, instance.transfer_syntax
     encoder = get_encoder(UID(syntax))
     rle = syntax == RLELossless
@@ -367,7 +415,9 @@ def _item(length: int) -> bytes:
 
 
 def _put_encapsulated(out: Dataset, encoded: Iterator[bytes], count: int, spool: Spool) -> None:
-    """Put frames as they are encoded into ``spool`` and, from there, into ``out`` (PS3.5 section A.4)."""
+    """Put frames as they are encoded into ``spool`` and, from there, into ``out`` (PS3.5 section
+    A.4).
+    """
     offsets, lengths = [], []
     spool.add(b"\0" * (8 + 4 * count))
     first = spool.length
@@ -406,23 +456,33 @@ def _as_explicit(instance: Instance, frames: Frames, out: Dataset) -> None:
     _put_native(out, Parts(parts, length + length % 2), "OW")
 
 
-def _checked(encoded: Iterator[tuple[NDArray[np.int32], bytes]], instance: Instance) -> Iterator[bytes]:
+def _checked(
+    encoded: Iterator[tuple[NDArray[np.int32], bytes]], instance: Instance
+) -> Iterator[bytes]:
     """Encoded frames, each decoded again before it is given on."""
     layout = replace(instance.layout, frames=1)
     header = pixels.pixel_header(instance.dataset, instance.transfer_syntax)
     for wanted, frame in encoded:
         single = pixels.single_frame(header, encapsulate([frame]))
-        if not np.array_equal(next(pixels.iter_planes(single, layout, instance.transfer_syntax)), wanted):
+        if not np.array_equal(
+            next(pixels.iter_planes(single, layout, instance.transfer_syntax)), wanted
+        ):
             raise DoesNotComeBackError("the encoder does not give a frame back")
         yield frame
 
 
 def _put_planes(instance: Instance, frames: Frames, out: Dataset, spool: Spool) -> list[str]:
-    """Replace the pixel data of ``out``, keeping the transfer syntax where an encoder for it exists."""
+    """Replace the pixel data of ``out``, keeping the transfer syntax where an encoder for it
+    exists.
+    """
     syntax, source = instance.transfer_syntax, instance.frames
     if isinstance(source, NativeFrames):
         vr = _as_left(instance.dataset, _PIXEL_DATA).VR
-        _put_native(out, Parts(lambda: _native_parts(frames, source, instance.layout), source.length), "OB" if vr == "OB" else "OW")
+        _put_native(
+            out,
+            Parts(lambda: _native_parts(frames, source, instance.layout), source.length),
+            "OB" if vr == "OB" else "OW",
+        )
         return []
     if syntax in pixels.NATIVE:
         _put_native(out, _native_data(instance, frames.whole()), instance.dataset["PixelData"].VR)
@@ -430,34 +490,46 @@ def _put_planes(instance: Instance, frames: Frames, out: Dataset, spool: Spool) 
     why = "nothing installed encodes it"
     if syntax in _ENCODERS and get_encoder(UID(syntax)).is_available:
         try:
-            _put_encapsulated(out, _checked(_encode_frames(instance, frames), instance), len(frames), spool)
+            _put_encapsulated(
+                out, _checked(_encode_frames(instance, frames), instance), len(frames), spool
+            )
         except (RuntimeError, ValueError, DoesNotComeBackError, TruncatedFileError):
             why = "its encoder does not give these pixels back"
         else:
             return []
     _as_explicit(instance, frames, out)
-    return [f"written as {ExplicitVRLittleEndian.name}: the source is {UID(syntax).name}, and {why}"]
+    return [
+        f"written as {ExplicitVRLittleEndian.name}: the source is {UID(syntax).name}, and {why}"
+    ]
 
 
 def _verify(written: Path, instance: Instance, frames: Frames) -> None:
     found = read_instance(written).frames
     if found.shape != instance.layout.shape or not all(
-        np.array_equal(found.read(start, start + len(wanted)), wanted) for start, wanted in frames.windows()
+        np.array_equal(found.read(start, start + len(wanted)), wanted)
+        for start, wanted in frames.windows()
     ):
         raise DoesNotComeBackError(
-            "what was about to be written does not decode to the pixels it was made from; nothing was written: report this file"
+            "what was about to be written does not decode to the pixels it was made from; "
+            "nothing was written: report this file"
         )
 
 
 def _adjust_extremes(out: Dataset, cover: Frames, ends: tuple[int, int], allocated: int) -> None:
-    """Keep Smallest and Largest Image Pixel Value true where they were; ``ends`` are the new ones."""
+    """Keep Smallest and Largest Image Pixel Value true where they were; ``ends`` are the new
+    ones.
+    """
     keywords = ("SmallestImagePixelValue", "LargestImagePixelValue")
     if not any(isinstance(out.get(keyword), int) for keyword in keywords):
         return
     mask = (1 << allocated) - 1
     for keyword, before, after in zip(keywords, cover.extremes(), ends, strict=True):
         value = out.get(keyword)
-        if isinstance(value, int) and value & mask == before & mask and value & mask != after & mask:
+        if (
+            isinstance(value, int)
+            and value & mask == before & mask
+            and value & mask != after & mask
+        ):
             # The element's own VR may disagree with the pixels' sign: the word is what counts.
             new = after & 0xFFFF
             out[keyword].value = new - 0x10000 if out[keyword].VR == "SS" and new > 0x7FFF else new
@@ -466,11 +538,17 @@ def _adjust_extremes(out: Dataset, cover: Frames, ends: tuple[int, int], allocat
 _MISFIT = "planes must have the shape of the instance's and stay inside its legal range"
 
 
-def write_instance(instance: Instance, planes: NDArray[np.int32] | Frames, path: str | Path, overwrite: bool = False) -> list[str]:
+def write_instance(
+    instance: Instance,
+    planes: NDArray[np.int32] | Frames,
+    path: str | Path,
+    overwrite: bool = False,
+) -> list[str]:
     """Write an instance with other pixels.
 
-    The transfer syntax stays where it is native or an encoder exists (RLE, JPEG-LS lossless, JPEG 2000 lossless) and becomes
-    explicit little endian otherwise. The file appears at once and whole, after what it holds was read back.
+    The transfer syntax stays where it is native or an encoder exists (RLE, JPEG-LS lossless, JPEG
+    2000 lossless) and becomes explicit little endian otherwise. The file appears at once and whole,
+    after what it holds was read back.
 
     Parameters
     ----------

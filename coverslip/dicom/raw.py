@@ -15,7 +15,22 @@ from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
 from coverslip.record.model import Element, Level
 
-_SWAPPED = {"AT": 2, "OW": 2, "SS": 2, "US": 2, "FL": 4, "OF": 4, "OL": 4, "SL": 4, "UL": 4, "FD": 8, "OD": 8, "OV": 8, "SV": 8, "UV": 8}
+_SWAPPED = {
+    "AT": 2,
+    "OW": 2,
+    "SS": 2,
+    "US": 2,
+    "FL": 4,
+    "OF": 4,
+    "OL": 4,
+    "SL": 4,
+    "UL": 4,
+    "FD": 8,
+    "OD": 8,
+    "OV": 8,
+    "SV": 8,
+    "UV": 8,
+}
 """VRs whose bytes depend on byte order, and the bytes of a word (PS3.5 section 7.3)."""
 _WORDS = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
 
@@ -69,15 +84,23 @@ def leaf(ds: Dataset, tag: int) -> Element:
     if vr in _WORDS:
         # pydicom keeps words as the file has them.
         value = bytes(element.value or b"")
-        return Element(int(element.tag), vr, value if ds.original_encoding[1] is not False else _turned(value, vr))
+        return Element(
+            int(element.tag),
+            vr,
+            value if ds.original_encoding[1] is not False else _turned(value, vr),
+        )
     file = DicomBytesIO()
     file.is_little_endian, file.is_implicit_VR = True, True
-    write_data_element(file, DataElement(element.tag, vr, element.value), cast("list[str]", ds._character_set))
+    write_data_element(
+        file, DataElement(element.tag, vr, element.value), cast("list[str]", ds._character_set)
+    )
     return Element(int(element.tag), vr, file.getvalue()[8:])
 
 
 def _recoded(ds: Dataset) -> bool:
-    """Whether the character set was changed since the data set was read, so that raw text is still in the old one."""
+    """Whether the character set was changed since the data set was read, so that raw text is still
+    in the old one.
+    """
     return bool(ds.original_character_set and ds.original_character_set != ds._character_set)
 
 
@@ -89,7 +112,11 @@ def put(ds: Dataset, element: Element) -> None:
         little_here = little is not False
         value = element.value if little_here else _turned(element.value, element.vr)
         raw = RawDataElement(tag, element.vr, len(value), value, 0, bool(implicit), little_here)
-        ds[tag] = raw if little is not None and not _recoded(ds) else convert_raw_data_element(raw, encoding=ds._character_set, ds=ds)
+        ds[tag] = (
+            raw
+            if little is not None and not _recoded(ds)
+            else convert_raw_data_element(raw, encoding=ds._character_set, ds=ds)
+        )
         return
     items = []
     for level in element.value:

@@ -1,9 +1,24 @@
-"""The main job: hide the identity of an instance in its background, and give it back to the holder of the key."""
+"""The main job: hide the identity of an instance in its background, and give it back to the holder
+of the key.
+"""
 
 from coverslip.pipeline.embedding import Embedding, EmbedOptions, EmbedReport, embed
-from coverslip.pipeline.extraction import Extraction, SealedExtraction, extract, extract_sealed, restore
+from coverslip.pipeline.extraction import (
+    Extraction,
+    SealedExtraction,
+    extract,
+    extract_sealed,
+    restore,
+)
 from coverslip.pipeline.planes import Planes, engine_planes, own_span, settle_step
-from coverslip.pipeline.reading import check_value, open_frame, read_cropped, read_plane, read_votes, uid_key
+from coverslip.pipeline.reading import (
+    check_value,
+    open_frame,
+    read_cropped,
+    read_plane,
+    read_votes,
+    uid_key,
+)
 from coverslip.pipeline.surveying import Survey, survey, would_fit
 
 __all__ = [

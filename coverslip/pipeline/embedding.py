@@ -1,4 +1,6 @@
-"""Hides the identity of an instance in its background, and reads it back before anything is written."""
+"""Hides the identity of an instance in its background, and reads it back before anything is
+written.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from coverslip import record as records
-from coverslip import symbol as symbols
-from coverslip.batch import AT_ONCE, side_by_side
-from coverslip.dicom import header
-from coverslip.dicom.frames import WINDOW, Frames, SpooledFrames
+from coverslip.crypto.keys import Recipient
+from coverslip.crypto.seal import seal
+from coverslip.deidentification import header
 from coverslip.dicom.instance import Instance, write_instance
 from coverslip.engine import EmbedRequest, Engine
 from coverslip.errors import (
@@ -28,12 +29,14 @@ from coverslip.errors import (
     NoCarriersError,
     RecordTooLargeError,
 )
-from coverslip.keys import Recipient
 from coverslip.metrics import Psnr
-from coverslip.outcome import FrameReport, SpooledReports, Tally, changed_outside
+from coverslip.parallel import AT_ONCE, side_by_side
+from coverslip.pipeline.frame_reports import FrameReport, SpooledReports, Tally, changed_outside
 from coverslip.pipeline.planes import Planes, engine_planes, settled
 from coverslip.pipeline.reading import check_value, read_paper, read_plane, read_votes, uid_key
 from coverslip.pipeline.trials import TRIALS, spoiler
+from coverslip.pixels.frames import WINDOW, Frames, SpooledFrames
+from coverslip.qr import symbol as symbols
 from coverslip.scheme import address
 from coverslip.scheme.carriers import is_noisy
 from coverslip.scheme.dct import COEFFICIENTS, SIDE
@@ -41,7 +44,6 @@ from coverslip.scheme.dither import dither_key, dither_plane
 from coverslip.scheme.paper import PaperEmbedded, embed_paper, extract_paper
 from coverslip.scheme.phases import PhasePlane, phase_plane
 from coverslip.scheme.profiles import Profile, Scheme
-from coverslip.seal import seal
 
 _LARGEST_SLOT = 8190
 _CROPS = (0.0, 0.03, 0.06, 0.09, 0.12)
@@ -76,12 +78,14 @@ class EmbedReport:
     weakest_module : float
         Smallest log-likelihood ratio of a module, in nats, as the closing extraction read it.
     module_errors : int
-        Modules that the closing extraction read wrongly before the QR reader repaired them; the largest of any frame.
+        Modules that the closing extraction read wrongly before the QR reader repaired them; the
+        largest of any frame.
     payload : float
         Coefficients that carry a bit per pixel.
     psnr : Psnr
     changed_pixels, changed_outside : int
-        Pixels that differ from the cover; those outside the carriers (always 0: anything else is refused).
+        Pixels that differ from the cover; those outside the carriers (always 0: anything else is
+        refused).
     record_bytes, sealed_bytes : int
     recorded : int
         Attributes in the record.
@@ -139,7 +143,9 @@ class Embedding:
 
     def write(self, path: Path, overwrite: bool = False) -> None:
         """Write the stego instance; the report's notes grow by what the transfer syntax needed."""
-        self.report.notes.extend(write_instance(self.instance, self.stego_frames, path, overwrite=overwrite))
+        self.report.notes.extend(
+            write_instance(self.instance, self.stego_frames, path, overwrite=overwrite)
+        )
 
 
 @dataclass(frozen=True)
@@ -227,7 +233,9 @@ class _Embedder:
         if self._slots_needed > _LARGEST_SLOT:
             raise RecordTooLargeError(needed=len(sealed), available=symbols.MAX_FRAME_BYTES)
         rows, cols = (side // SIDE for side in planes.pixels.shape[1:])
-        self._dither = dither_plane(dither_key(recipient.public), rows, cols) if rows and cols else None
+        self._dither = (
+            dither_plane(dither_key(recipient.public), rows, cols) if rows and cols else None
+        )
 
     def _phase_plane(self, variant: int) -> PhasePlane:
         assert self._dither is not None
@@ -248,21 +256,32 @@ class _Embedder:
             return FrameReport(mask, carriers, None, _NO_BLOCK)
         if outside := changed_outside(cover, stego, carriers):
             raise DoesNotComeBackError(
-                f"the engine changed {outside} pixels outside the carriers; none was expected: do not use this model"
+                f"the engine changed {outside} pixels outside the carriers; none was expected: "
+                "do not use this model"
             )
         if is_noisy(cover, carriers):
             return FrameReport(mask, carriers, None, _NOISY)
         covered = _covered(carriers, slots)
         if (mean := carriers.sum() / self._slots_needed) < self._profile.least_votes:
-            wanted = f"{self._profile.least_votes:g} are needed for what profile '{self._profile.name}' shall survive"
-            return FrameReport(mask, carriers, None, f"{mean:.1f} for each group of modules, where {wanted}")
+            wanted = (
+                f"{self._profile.least_votes:g} are needed for what profile "
+                f"'{self._profile.name}' shall survive"
+            )
+            return FrameReport(
+                mask, carriers, None, f"{mean:.1f} for each group of modules, where {wanted}"
+            )
         votes = read_plane(stego, self._recipient, self._profile)
         try:
             if votes is not None and read_votes(votes) == self._sealed:
                 return FrameReport(mask, carriers, votes)
         except DamagedMessageError:
             pass  # Said below, with the coverage that explains it.
-        return FrameReport(mask, carriers, None, f"its carriers reach {covered} of the {self._slots_needed} groups of modules")
+        return FrameReport(
+            mask,
+            carriers,
+            None,
+            f"its carriers reach {covered} of the {self._slots_needed} groups of modules",
+        )
 
     def _variant(self, frames: slice, variant: int) -> list[_Attempt]:
         plane = self._phase_plane(variant)
@@ -271,26 +290,42 @@ class _Embedder:
 
         def attempt(number: int) -> _Attempt:
             stego, carriers = done.stego[number], done.carriers[number].astype(bool)
-            return _Attempt(stego, self._judge(request.pixels[number], stego, done.mask[number], carriers, plane.slots))
+            return _Attempt(
+                stego,
+                self._judge(
+                    request.pixels[number], stego, done.mask[number], carriers, plane.slots
+                ),
+            )
 
         return side_by_side(attempt, len(request.pixels), AT_ONCE)
 
     def _reached(self, carriers: NDArray[np.bool_], variant: int, cut: float) -> float:
-        """Share of the slots that have a carrier under a variant where every edge loses a share of its side."""
+        """Share of the slots that have a carrier under a variant where every edge loses a share of
+        its side.
+        """
         kept = _without_edges(carriers.shape, cut)
         slots = address.slot_plane(*carriers.shape, self._slots_needed, variant)
         return _covered(carriers[kept], slots[kept]) / self._slots_needed
 
     def _ranked(self, carriers: NDArray[np.bool_]) -> list[int]:
-        """Variants, those first under which carriers reach most slots; after crops too, where the profile asks for it."""
+        """Variants, those first under which carriers reach most slots; after crops too, where the
+        profile asks for it.
+        """
         cuts = _CROPS if self._profile.best_variant else _CROPS[:1]
-        reached = [sum(self._reached(carriers, variant, cut) for cut in cuts) for variant in range(address.VARIANTS)]
+        reached = [
+            sum(self._reached(carriers, variant, cut) for cut in cuts)
+            for variant in range(address.VARIANTS)
+        ]
         return [int(variant) for variant in np.argsort(-np.array(reached), kind="stable")]
 
     def _better(self, attempt: _Attempt, frame: slice) -> _Attempt:
-        """What a frame becomes under the variant that suits it, from the attempt under the first one."""
+        """What a frame becomes under the variant that suits it, from the attempt under the first
+        one.
+        """
         report = attempt.report
-        if report.reason in _WHATEVER_THE_ADDRESS or (report.votes is not None and not self._profile.best_variant):
+        if report.reason in _WHATEVER_THE_ADDRESS or (
+            report.votes is not None and not self._profile.best_variant
+        ):
             return attempt
         for variant in self._ranked(report.carriers)[:_VARIANTS_TRIED]:
             other = self._variant(frame, variant)[0] if variant else attempt
@@ -300,16 +335,31 @@ class _Embedder:
 
     def _batch(self, start: int, stop: int) -> list[_Attempt]:
         attempts = self._variant(slice(start, stop), 0)
-        attempts = [self._better(attempt, slice(start + i, start + i + 1)) for i, attempt in enumerate(attempts)]
-        return side_by_side(lambda number: self._tried(attempts[number]), len(attempts), AT_ONCE) if self._profile.tried else attempts
+        attempts = [
+            self._better(attempt, slice(start + i, start + i + 1))
+            for i, attempt in enumerate(attempts)
+        ]
+        return (
+            side_by_side(lambda number: self._tried(attempts[number]), len(attempts), AT_ONCE)
+            if self._profile.tried
+            else attempts
+        )
 
     def _tried(self, attempt: _Attempt) -> _Attempt:
-        """An attempt that comes back still counts only when it does so after cropping and lossy codecs too."""
+        """An attempt that comes back still counts only when it does so after cropping and lossy
+        codecs too.
+        """
         report = attempt.report
         if report.votes is None:
             return attempt
-        harm = spoiler(attempt.stego, self._planes.legal, self._recipient, self._profile, self._sealed)
-        return attempt if harm is None else replace(attempt, report=replace(report, votes=None, reason=_spoilt(harm)))
+        harm = spoiler(
+            attempt.stego, self._planes.legal, self._recipient, self._profile, self._sealed
+        )
+        return (
+            attempt
+            if harm is None
+            else replace(attempt, report=replace(report, votes=None, reason=_spoilt(harm)))
+        )
 
     def run(self) -> Iterator[list[_Attempt]]:
         """Every frame, in order, some at a time."""
@@ -320,13 +370,21 @@ class _Embedder:
 
 
 class _PaperEmbedder(_Embedder):
-    """The paper's scheme: the engine only outlines the body, on both sides, and the mask is what the reader needs again."""
+    """The paper's scheme: the engine only outlines the body, on both sides, and the mask is what
+    the reader needs again.
+    """
 
     def _batch(self, start: int, stop: int) -> list[_Attempt]:
         covers = self._planes.pixels[start:stop]
         masks = self._engine.segment(covers).mask
-        done = [embed_paper(cover, mask, self.symbol, self._profile, self._planes.legal) for cover, mask in zip(covers, masks, strict=True)]
-        return [_Attempt(d.stego, self._judge_paper(d, mask)) for d, mask in zip(done, masks, strict=True)]
+        done = [
+            embed_paper(cover, mask, self.symbol, self._profile, self._planes.legal)
+            for cover, mask in zip(covers, masks, strict=True)
+        ]
+        return [
+            _Attempt(d.stego, self._judge_paper(d, mask))
+            for d, mask in zip(done, masks, strict=True)
+        ]
 
     def _judge_paper(self, done: PaperEmbedded, mask: NDArray[np.uint8]) -> FrameReport:
         try:
@@ -335,8 +393,13 @@ class _PaperEmbedder(_Embedder):
                 return FrameReport(mask, done.carriers, votes)
         except DamagedMessageError:
             pass  # Said below, with the error rate that explains it.
-        wrong = float(np.mean(extract_paper(done.stego, mask, len(self.symbol), self._profile) != self.symbol))
-        reason = f"{wrong:.1%} of its modules are wrong once pixels are integers, even with the very same mask"
+        wrong = float(
+            np.mean(extract_paper(done.stego, mask, len(self.symbol), self._profile) != self.symbol)
+        )
+        reason = (
+            f"{wrong:.1%} of its modules are wrong once pixels are integers, even with the very "
+            "same mask"
+        )
         return FrameReport(mask, done.carriers, None, reason)
 
 
@@ -344,26 +407,32 @@ def _refuse(reports: Sequence[FrameReport], slots_needed: int) -> CoverslipError
     """The error that says why no frame carries."""
     if all(not r.mask.any() for r in reports):
         return NoBodyError(
-            "no body was outlined in any frame; an image of a body with air around it was expected: "
+            "no body was outlined in any frame; an image of a body with air around it was "
+            "expected: "
             "look at it with 'coverslip inspect', and leave it out if it shows none"
         )
     if spoilt := sorted({r.reason for r in reports if r.reason in _SPOILT}):
         return DoesNotComeBackError(
-            f"the record would be lost to what the profile is for ({'; '.join(spoilt)}); nothing was written: "
+            f"the record would be lost to what the profile is for ({'; '.join(spoilt)}); nothing "
+            "was written: "
             "use --profile default for lossless handling, or choose a slice with more air"
         )
     best = max(reports, key=lambda r: int(r.carriers.sum()))
     if not best.carriers.any():
         return NoCarriersError(
-            "no block of background may carry: expected air around the body that is dark and not padding; "
-            "look at it with 'coverslip inspect', and try --use-padding if the background is padding"
+            "no block of background may carry: expected air around the body that is dark and not "
+            "padding; "
+            "look at it with 'coverslip inspect', and try --use-padding if the background is "
+            "padding"
         )
     if best.reason == _NOISY:
         return NoCarriersError(
-            f"no block of background may carry: {_NOISY}; expected air that is dark and even beside the body: leave this image out"
+            f"no block of background may carry: {_NOISY}; expected air that is dark and even "
+            "beside the body: leave this image out"
         )
     return NoCarriersError(
-        f"the background has room for {int(best.carriers.sum())} blocks where the record needs about {3 * slots_needed} "
+        f"the background has room for {int(best.carriers.sum())} blocks where the record needs "
+        f"about {3 * slots_needed} "
         f"({best.reason}): choose a slice with more air, or a smaller record"
     )
 
@@ -373,7 +442,8 @@ def _verify_all(reports: Sequence[FrameReport], slots: int, paper: bool) -> None
         return
     if paper and any(r.carriers.any() for r in reports):
         raise DoesNotComeBackError(
-            f"the record would not come back ({next(r.reason for r in reports if r.reason)}); nothing was written: "
+            f"the record would not come back ({next(r.reason for r in reports if r.reason)}); "
+            "nothing was written: "
             "use --profile default, 'paper' is for comparison"
         )
     raise _refuse(reports, slots)
@@ -408,9 +478,11 @@ def embed(
     engine : Engine
     options : EmbedOptions
     sealed_frame : bytes, optional
-        A record that was sealed elsewhere (`coverslip.seal.seal`), for an instance that is de-identified already: its header is kept.
+        A record that was sealed elsewhere (`coverslip.crypto.seal.seal`), for an instance that is
+        de-identified already: its header is kept.
     spool : Path, optional
-        The folder for temporary files that long instances need, two bytes for each pixel; the system's where absent.
+        The folder for temporary files that long instances need, two bytes for each pixel; the
+        system's where absent.
 
     Returns
     -------
@@ -419,11 +491,13 @@ def embed(
 
     Raises
     ------
-    AlreadyCarriesError, BurnedInAnnotationError, RecordTooLargeError, NoBodyError, NoCarriersError, DoesNotComeBackError
+    AlreadyCarriesError, BurnedInAnnotationError, RecordTooLargeError, NoBodyError, NoCarriersError,
+    DoesNotComeBackError
     """
     if header.read_mark(instance.dataset) is not None:
         raise AlreadyCarriesError(
-            "the instance carries a record already; an original was expected: extract it first, or leave the file as it is"
+            "the instance carries a record already; an original was expected: extract it first, "
+            "or leave the file as it is"
         )
     if sealed_frame is None:
         clean, sealed = _sealed_header(instance, recipient, options.allow_burned_in)
@@ -433,12 +507,20 @@ def embed(
 
     def made_with(profile: Profile) -> _Made:
         kind = _PaperEmbedder if profile.scheme is Scheme.PAPER else _Embedder
-        return _embed_frames(instance, planes, kind(planes, recipient, profile, engine, sealed.frame), profile, spool)
+        return _embed_frames(
+            instance, planes, kind(planes, recipient, profile, engine, sealed.frame), profile, spool
+        )
 
     made = _first_that_holds(settled(options.profile, options.beta, instance), made_with)
     profile = made.profile
-    _verify_all(made.frames, address.slot_count(len(made.symbol), len(profile.coefficients)), profile.scheme is Scheme.PAPER)
-    header.mark(clean, profile.name, profile.step, check_value(recipient, str(clean.SOPInstanceUID)))
+    _verify_all(
+        made.frames,
+        address.slot_count(len(made.symbol), len(profile.coefficients)),
+        profile.scheme is Scheme.PAPER,
+    )
+    header.mark(
+        clean, profile.name, profile.step, check_value(recipient, str(clean.SOPInstanceUID))
+    )
     report = _report(instance, made.tally, made.frames, made.symbol, profile, sealed)
     return Embedding(instance.with_dataset(clean), made.stego, made.frames, made.symbol, report)
 
@@ -455,11 +537,15 @@ class _Made:
 
     def spoilt(self) -> bool:
         """Whether no frame carries, and some would but for a lossy codec."""
-        return all(frame.votes is None for frame in self.frames) and any(frame.reason in _SPOILT for frame in self.frames)
+        return all(frame.votes is None for frame in self.frames) and any(
+            frame.reason in _SPOILT for frame in self.frames
+        )
 
 
 def _first_that_holds(choices: Sequence[Profile], made_with: Callable[[Profile], _Made]) -> _Made:
-    """What the first choice makes that a codec does not spoil, else what the last one does. Only one is held at a time."""
+    """What the first choice makes that a codec does not spoil, else what the last one does. Only
+    one is held at a time.
+    """
     for choice in choices[:-1]:
         made = made_with(choice)
         if not made.spoilt():
@@ -468,8 +554,13 @@ def _first_that_holds(choices: Sequence[Profile], made_with: Callable[[Profile],
     return made_with(choices[-1])
 
 
-def _embed_frames(instance: Instance, planes: Planes, embedder: _Embedder, profile: Profile, spool: Path | None) -> _Made:
-    stego, frames = SpooledFrames(instance.frames.shape, instance.legal, spool), SpooledReports(spool)
+def _embed_frames(
+    instance: Instance, planes: Planes, embedder: _Embedder, profile: Profile, spool: Path | None
+) -> _Made:
+    stego, frames = (
+        SpooledFrames(instance.frames.shape, instance.legal, spool),
+        SpooledReports(spool),
+    )
     made = _Made(profile, embedder.symbol, stego, frames, Tally())
     for attempts in embedder.run():
         start = len(made.frames)
@@ -481,17 +572,28 @@ def _embed_frames(instance: Instance, planes: Planes, embedder: _Embedder, profi
     return made
 
 
-def _sealed_header(instance: Instance, recipient: Recipient, allow_burned_in: bool) -> tuple[Dataset, _Sealed]:
+def _sealed_header(
+    instance: Instance, recipient: Recipient, allow_burned_in: bool
+) -> tuple[Dataset, _Sealed]:
     """The de-identified header, and the sealed record of what it lost."""
-    clean, record, dropped = header.deidentify(instance.dataset, uid_key(recipient), allow_burned_in=allow_burned_in)
+    clean, record, dropped = header.deidentify(
+        instance.dataset, uid_key(recipient), allow_burned_in=allow_burned_in
+    )
     encoded = records.encode(record)
     return clean, _Sealed(seal(encoded, recipient.public), len(encoded), len(record), dropped)
 
 
 def _assemble(planes: Planes, start: int, attempts: Sequence[_Attempt]) -> NDArray[np.int32]:
-    """The stored stego planes from frame ``start`` on; a frame that carries nothing stays the cover."""
+    """The stored stego planes from frame ``start`` on; a frame that carries nothing stays the
+    cover.
+    """
     covers = planes.pixels.read(start, start + len(attempts))
-    stego = np.stack([a.stego if a.report.votes is not None else cover for a, cover in zip(attempts, covers, strict=True)])
+    stego = np.stack(
+        [
+            a.stego if a.report.votes is not None else cover
+            for a, cover in zip(attempts, covers, strict=True)
+        ]
+    )
     return planes.back(start, stego)
 
 

@@ -1,4 +1,6 @@
-"""Gives the identity back to the holder of the key, or the sealed record to whoever carries it there."""
+"""Gives the identity back to the holder of the key, or the sealed record to whoever carries it
+there.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coverslip import record as records
-from coverslip.dicom import header
+from coverslip.crypto.keys import Identity, Recipient
+from coverslip.deidentification import header
 from coverslip.dicom.instance import Instance
 from coverslip.engine import Engine
 from coverslip.errors import (
@@ -21,9 +24,15 @@ from coverslip.errors import (
     NoMessageError,
     WrongKeyError,
 )
-from coverslip.keys import Identity, Recipient
 from coverslip.pipeline.planes import Planes, engine_planes, own_span
-from coverslip.pipeline.reading import check_value, open_frame, read_cropped, read_paper, read_plane, read_votes
+from coverslip.pipeline.reading import (
+    check_value,
+    open_frame,
+    read_cropped,
+    read_paper,
+    read_plane,
+    read_votes,
+)
 from coverslip.scheme.profiles import PROFILES, Profile, Scheme, readable
 from coverslip.scheme.reader import Votes
 
@@ -57,7 +66,7 @@ class SealedExtraction:
     Attributes
     ----------
     sealed : bytes
-        The frame; `coverslip.seal.unseal` opens it.
+        The frame; `coverslip.crypto.seal.unseal` opens it.
     frame, votes, profile
         As in `Extraction`.
     """
@@ -76,16 +85,24 @@ def _named(marked: header.Mark | None, profile: Profile | None) -> tuple[Profile
     return readable(replace(named, step=marked.step))
 
 
-def _candidates(marked: header.Mark | None, profile: Profile | None, instance: Instance) -> Iterator[Profile]:
-    """The profiles to try, likeliest first: what the header names, the caller's, then the rest; the paper's only when named."""
+def _candidates(
+    marked: header.Mark | None, profile: Profile | None, instance: Instance
+) -> Iterator[Profile]:
+    """The profiles to try, likeliest first: what the header names, the caller's, then the rest; the
+    paper's only when named.
+    """
     named = _named(marked, profile)
     yield from named
-    wanted = [p for p in PROFILES.values() if p.scheme is Scheme.KEYED] if profile is None else [profile]
+    wanted = (
+        [p for p in PROFILES.values() if p.scheme is Scheme.KEYED] if profile is None else [profile]
+    )
     for candidate in (version for each in wanted for version in readable(each)):
-        # The image's range is looked up only where a step depends on it: it takes a pass over every frame.
+        # The image's range is looked up only where a step depends on it: it takes a pass over every
+        # frame.
         yield from candidate.near_span(own_span(instance)) if candidate.span_share else [candidate]
     if named and profile is None and named[0].scheme is Scheme.KEYED:
-        # The mark does not say alpha: where the profile's own finds nothing, those a caller may have chosen are tried last.
+        # The mark does not say alpha: where the profile's own finds nothing, those a caller may
+        # have chosen are tried last.
         yield from (replace(named[0], alpha=alpha) for alpha in _ALPHAS)
 
 
@@ -117,7 +134,8 @@ def extract(
     profile : Profile, optional
         Step and coefficients to read with; every profile is tried where absent.
     cropped : bool
-        Rows or columns may have been cut away: search for the place too where nothing is found at the first one. Takes seconds.
+        Rows or columns may have been cut away: search for the place too where nothing is found at
+        the first one. Takes seconds.
 
     Raises
     ------
@@ -128,7 +146,14 @@ def extract(
     DamagedMessageError
         Something is there, but cannot be read.
     """
-    found = _find(instance, identity.recipient, lambda frame: open_frame(frame, identity), engine, profile, cropped)
+    found = _find(
+        instance,
+        identity.recipient,
+        lambda frame: open_frame(frame, identity),
+        engine,
+        profile,
+        cropped,
+    )
     return Extraction(found.content, found.frame, found.votes, found.profile)
 
 
@@ -173,7 +198,10 @@ def _find(
     if marked is not None and not hmac.compare_digest(
         marked.check, check_value(recipient, str(instance.dataset.get("SOPInstanceUID", "")))
     ):
-        raise WrongKeyError("the record was sealed to another recipient; this identity cannot read it: use that recipient's identity file")
+        raise WrongKeyError(
+            "the record was sealed to another recipient; this identity cannot read it: use that "
+            "recipient's identity file"
+        )
     planes = engine_planes(instance)
     damaged: CoverslipError | None = None
     named = _named(marked, profile)
@@ -191,11 +219,13 @@ def _find(
         raise damaged
     if marked is not None:
         raise DamagedMessageError(
-            "the header says that a record is here for this identity, but its pixels carry none: they were changed after "
+            "the header says that a record is here for this identity, but its pixels carry none: "
+            "they were changed after "
             "embedding; read it from an undamaged copy"
         )
     raise NoMessageError(
-        "no record for this identity was found: either the file carries none, or it was sealed to another recipient; check both"
+        "no record for this identity was found: either the file carries none, or it was sealed "
+        "to another recipient; check both"
     )
 
 
@@ -223,10 +253,15 @@ def _find_frames(
     return None
 
 
-def _read_frame(pixels: NDArray[np.int32], recipient: Recipient, engine: Engine | None, profile: Profile) -> Votes | None:
+def _read_frame(
+    pixels: NDArray[np.int32], recipient: Recipient, engine: Engine | None, profile: Profile
+) -> Votes | None:
     if profile.scheme is Scheme.PAPER:
         if engine is None:
-            raise EngineError("the paper's scheme reads with the network's outline: leave out --no-model, or embed with another profile")
+            raise EngineError(
+                "the paper's scheme reads with the network's outline: leave out --no-model, or "
+                "embed with another profile"
+            )
         return read_paper(pixels, engine, profile)
     if engine is None:
         return read_plane(pixels, recipient, profile)
@@ -235,5 +270,7 @@ def _read_frame(pixels: NDArray[np.int32], recipient: Recipient, engine: Engine 
 
 
 def restore(instance: Instance, record: records.Record) -> Instance:
-    """The instance with its identity back in the header, every recorded attribute as it was; pixels stay as they are."""
+    """The instance with its identity back in the header, every recorded attribute as it was; pixels
+    stay as they are.
+    """
     return instance.with_dataset(header.restore(instance.dataset, record))

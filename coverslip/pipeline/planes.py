@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from coverslip.dicom.frames import Frames, TurnedFrames
 from coverslip.dicom.instance import Instance
+from coverslip.pixels.frames import Frames, TurnedFrames
 from coverslip.scheme.profiles import PAPER_BETA, Profile, Scheme
 
 
@@ -43,7 +43,8 @@ class Planes:
 def engine_planes(instance: Instance, use_padding: bool = False) -> Planes:
     """An instance's planes for the engine.
 
-    MONOCHROME1 is turned over, so that air is dark. A range of padding becomes one value, and is put back afterwards.
+    MONOCHROME1 is turned over, so that air is dark. A range of padding becomes one value, and is
+    put back afterwards.
     """
     lo, hi = instance.legal
     padding = None if use_padding else instance.padding
@@ -52,7 +53,11 @@ def engine_planes(instance: Instance, use_padding: bool = False) -> Planes:
 
     def turn(stored: NDArray[np.int32]) -> NDArray[np.int32]:
         turned = np.int32(lo + hi) - stored if instance.inverted else stored
-        return turned if ranged is None else np.where((stored >= ranged[0]) & (stored <= ranged[1]), np.int32(value), turned)
+        return (
+            turned
+            if ranged is None
+            else np.where((stored >= ranged[0]) & (stored <= ranged[1]), np.int32(value), turned)
+        )
 
     plain = ranged is None and not instance.inverted
     pixels = instance.frames if plain else TurnedFrames(instance.frames, turn)
@@ -66,15 +71,19 @@ def own_span(instance: Instance) -> int:
 
 
 def settle_step(profile: Profile, beta: float | None, instance: Instance) -> Profile:
-    """The profile with its step settled: by beta over the legal range, or over the image's own for the paper's scheme; else by the
-    profile itself, which may want the image's own range for it.
+    """The profile with its step settled: by beta over the legal range, or over the image's own for
+    the paper's scheme; else by the profile itself, which may want the image's own range for it.
     """
     return settled(profile, beta, instance)[0]
 
 
 def settled(profile: Profile, beta: float | None, instance: Instance) -> list[Profile]:
-    """As `settle_step`, with what a writer tries next where that does not hold what the profile promises."""
+    """As `settle_step`, with what a writer tries next where that does not hold what the profile
+    promises.
+    """
     if profile.scheme is Scheme.PAPER:
         return [profile.with_beta(beta or PAPER_BETA, own_span(instance))]
     lo, hi = instance.legal
-    return profile.choices(own_span(instance)) if beta is None else [profile.with_beta(beta, hi - lo)]
+    return (
+        profile.choices(own_span(instance)) if beta is None else [profile.with_beta(beta, hi - lo)]
+    )

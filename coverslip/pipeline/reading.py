@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coverslip import record as records
-from coverslip import symbol as symbols
+from coverslip.crypto.keys import Identity, Recipient
+from coverslip.crypto.seal import unseal
 from coverslip.engine import Engine
 from coverslip.errors import (
     DamagedMessageError,
     WrongKeyError,
 )
-from coverslip.keys import Identity, Recipient
+from coverslip.qr import symbol as symbols
 from coverslip.scheme.dct import to_blocks
 from coverslip.scheme.dither import dither_key, dither_plane
 from coverslip.scheme.offset import find_offset
@@ -24,7 +25,6 @@ from coverslip.scheme.profiles import Profile
 from coverslip.scheme.reader import Reader, Votes
 from coverslip.scheme.reference import measure_plane
 from coverslip.scheme.repair import repair
-from coverslip.seal import unseal
 
 _UID_LABEL = b"coverslip uid v1"
 _CHECK_LABEL = b"coverslip check v1"
@@ -32,13 +32,19 @@ _CHECK_BYTES = 8
 
 
 def uid_key(recipient: Recipient) -> bytes:
-    """The key under which UIDs are replaced: the same for every file sealed to a recipient, so that a series stays a series."""
+    """The key under which UIDs are replaced: the same for every file sealed to a recipient, so that
+    a series stays a series.
+    """
     return hmac.digest(recipient.public, _UID_LABEL, hashlib.sha256)
 
 
 def check_value(recipient: Recipient, sop_instance_uid: str) -> bytes:
-    """Eight bytes that tell a reader whether a file was sealed to its key, without naming the recipient to anybody else."""
-    return hmac.digest(recipient.public, _CHECK_LABEL + sop_instance_uid.encode(), hashlib.sha256)[:_CHECK_BYTES]
+    """Eight bytes that tell a reader whether a file was sealed to its key, without naming the
+    recipient to anybody else.
+    """
+    return hmac.digest(recipient.public, _CHECK_LABEL + sop_instance_uid.encode(), hashlib.sha256)[
+        :_CHECK_BYTES
+    ]
 
 
 def read_plane(
@@ -71,7 +77,9 @@ def read_plane(
 
 
 def read_cropped(pixels: NDArray[np.int32], recipient: Recipient, profile: Profile) -> Votes | None:
-    """As `read_plane`, for an image whose rows and columns were cut away after embedding: the offset is searched for first."""
+    """As `read_plane`, for an image whose rows and columns were cut away after embedding: the
+    offset is searched for first.
+    """
     key = dither_key(recipient.public)
     offset = find_offset(pixels, key, profile.step, profile.coefficients)
     if offset is None:
@@ -80,8 +88,12 @@ def read_cropped(pixels: NDArray[np.int32], recipient: Recipient, profile: Profi
     return read_part(pixels[down:, right:], offset.blocks, recipient, profile)
 
 
-def read_part(pixels: NDArray[np.int32], origin: tuple[int, int], recipient: Recipient, profile: Profile) -> Votes | None:
-    """As `read_plane`, for the part of an image that begins with the block in this row and column of the grid."""
+def read_part(
+    pixels: NDArray[np.int32], origin: tuple[int, int], recipient: Recipient, profile: Profile
+) -> Votes | None:
+    """As `read_plane`, for the part of an image that begins with the block in this row and column
+    of the grid.
+    """
     (row, col), measured = origin, measure_plane(pixels, profile.step)
     rows, cols = measured.shape[:2]
     dither = dither_plane(dither_key(recipient.public), row + rows, col + cols)[row:, col:]
@@ -99,7 +111,8 @@ def read_paper(pixels: NDArray[np.int32], engine: Engine, profile: Profile) -> V
 
 
 def read_votes(votes: Votes) -> bytes:
-    """The sealed frame that votes say: by a QR reader as it stands, or after repair where too many modules are doubtful.
+    """The sealed frame that votes say: by a QR reader as it stands, or after repair where too many
+    modules are doubtful.
 
     Raises
     ------
@@ -127,6 +140,7 @@ def open_frame(sealed: bytes, identity: Identity) -> records.Record:
         return records.decode(unseal(sealed, identity.secret))
     except WrongKeyError:
         raise DamagedMessageError(
-            "a record for this identity was found but does not open: it was altered, or made by something that is not "
+            "a record for this identity was found but does not open: it was altered, or made by "
+            "something that is not "
             "Coverslip; read it from an undamaged copy"
         ) from None

@@ -9,21 +9,21 @@ from numpy.typing import NDArray
 from pydicom.uid import UID
 
 from coverslip import record as records
-from coverslip import symbol as symbols
-from coverslip.dicom import header
+from coverslip.crypto.keys import Recipient
+from coverslip.crypto.seal import seal
+from coverslip.deidentification import header
 from coverslip.dicom.instance import Instance
 from coverslip.engine import Engine
 from coverslip.errors import (
     CoverslipError,
 )
-from coverslip.keys import Recipient
 from coverslip.pipeline.embedding import EmbedOptions, embed
 from coverslip.pipeline.planes import engine_planes
 from coverslip.pipeline.reading import uid_key
+from coverslip.qr import symbol as symbols
 from coverslip.scheme.carriers import allowed_blocks
 from coverslip.scheme.dct import COEFFICIENTS
 from coverslip.scheme.profiles import PROFILES, Profile
-from coverslip.seal import seal
 
 
 @dataclass(frozen=True)
@@ -67,22 +67,36 @@ class Survey:
         }
 
 
-def survey(instance: Instance, recipient: Recipient, engine: Engine, use_padding: bool = False) -> Survey:
-    """Outline the first frame's body, count what may carry, and weigh the record; writes nothing."""
+def survey(
+    instance: Instance, recipient: Recipient, engine: Engine, use_padding: bool = False
+) -> Survey:
+    """Outline the first frame's body, count what may carry, and weigh the record; writes
+    nothing.
+    """
     _, record, _ = header.deidentify(instance.dataset, uid_key(recipient), allow_burned_in=True)
     encoded = records.encode(record)
     sealed = seal(encoded, recipient.public)
     planes = engine_planes(instance, use_padding)
     mask = engine.segment(planes.pixels[:1]).mask[0]
-    allowed = allowed_blocks(planes.pixels[0], mask, planes.legal, planes.padding, PROFILES["default"].margin)
+    allowed = allowed_blocks(
+        planes.pixels[0], mask, planes.legal, planes.padding, PROFILES["default"].margin
+    )
     side = len(symbols.draw(sealed))
     return Survey(instance, mask, allowed, len(record), len(encoded), len(sealed), side * side)
 
 
-def would_fit(instance: Instance, recipient: Recipient, engine: Engine, profile: Profile, use_padding: bool = False) -> dict[str, object]:
+def would_fit(
+    instance: Instance,
+    recipient: Recipient,
+    engine: Engine,
+    profile: Profile,
+    use_padding: bool = False,
+) -> dict[str, object]:
     """Embed into memory and say how it went: ``fits`` with its figures, or the reason why not."""
     try:
-        report = embed(instance, recipient, engine, EmbedOptions(profile, use_padding=use_padding)).report
+        report = embed(
+            instance, recipient, engine, EmbedOptions(profile, use_padding=use_padding)
+        ).report
     except CoverslipError as error:
         return {"fits": False, "code": error.code, "message": str(error)}
     return {

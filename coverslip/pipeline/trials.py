@@ -1,7 +1,9 @@
-"""What a stego plane may meet on its way where a profile is for that, tried on the very plane before it counts.
+"""What a stego plane may meet on its way where a profile is for that, tried on the very plane
+before it counts.
 
-A codec with a fixed budget takes from the background what the body needs, and a crop takes the air that lies at the edges: whether a
-record comes back depends on the image, and no figure that is known beforehand says so as surely as trying it once.
+A codec with a fixed budget takes from the background what the body needs, and a crop takes the air
+that lies at the edges: whether a record comes back depends on the image, and no figure that is
+known beforehand says so as surely as trying it once.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from coverslip.crypto.keys import Recipient
 from coverslip.errors import DamagedMessageError
-from coverslip.keys import Recipient
 from coverslip.pipeline.reading import read_part, read_plane, read_votes
 from coverslip.scheme.dct import SIDE
 from coverslip.scheme.profiles import Profile
@@ -25,7 +27,9 @@ Codec = Callable[[NDArray[np.int32], tuple[int, int]], NDArray[np.int32]]
 _JPEG2000_RATIO = 20
 _JPEG_QUALITY = 75
 _CROP = 0.06
-"""Share of the side that every edge loses; so much of its blocks as they lie, since a reader finds any offset."""
+"""Share of the side that every edge loses; so much of its blocks as they lie, since a reader finds
+any offset.
+"""
 
 
 def _whole(plane: NDArray[np.float64], legal: tuple[int, int]) -> NDArray[np.int32]:
@@ -39,19 +43,28 @@ def jpeg2000(plane: NDArray[np.int32], legal: tuple[int, int]) -> NDArray[np.int
     lo, hi = legal
     kind = np.int16 if lo < 0 else np.uint16
     coded = openjpeg.utils.encode_array(
-        plane.astype(kind), bits_stored=int(hi - lo).bit_length(), photometric_interpretation=2, compression_ratios=[_JPEG2000_RATIO]
+        plane.astype(kind),
+        bits_stored=int(hi - lo).bit_length(),
+        photometric_interpretation=2,
+        compression_ratios=[_JPEG2000_RATIO],
     )
-    return _whole(openjpeg.utils.decode(bytes(coded)).reshape(plane.shape).astype(np.float64), legal)
+    return _whole(
+        openjpeg.utils.decode(bytes(coded)).reshape(plane.shape).astype(np.float64), legal
+    )
 
 
 def jpeg(plane: NDArray[np.int32], legal: tuple[int, int]) -> NDArray[np.int32]:
-    """JPEG at quality 75 (libjpeg's tables) of the image scaled to 8 bits over its own range, and scaled back."""
+    """JPEG at quality 75 (libjpeg's tables) of the image scaled to 8 bits over its own range, and
+    scaled back.
+    """
     from PIL import Image  # a codec is loaded when it is needed
 
     lo, hi = int(plane.min()), int(plane.max())
     scale = 255 / max(hi - lo, 1)
     stream = io.BytesIO()
-    Image.fromarray(np.rint((plane - lo) * scale).astype(np.uint8)).save(stream, "JPEG", quality=_JPEG_QUALITY)
+    Image.fromarray(np.rint((plane - lo) * scale).astype(np.uint8)).save(
+        stream, "JPEG", quality=_JPEG_QUALITY
+    )
     return _whole(lo + np.asarray(Image.open(stream)) / scale, legal)
 
 
@@ -63,10 +76,17 @@ TRIALS = (_CUT, *CODECS)
 
 
 def _read_within(stego: NDArray[np.int32], recipient: Recipient, profile: Profile) -> Votes | None:
-    """The votes of what is left where every edge loses the blocks that a crop by `_CROP` touches."""
+    """The votes of what is left where every edge loses the blocks that a crop by `_CROP`
+    touches.
+    """
     row, col = (-(-int(_CROP * side) // SIDE) for side in stego.shape)
     rows, cols = stego.shape
-    return read_part(stego[SIDE * row : rows - SIDE * row, SIDE * col : cols - SIDE * col], (row, col), recipient, profile)
+    return read_part(
+        stego[SIDE * row : rows - SIDE * row, SIDE * col : cols - SIDE * col],
+        (row, col),
+        recipient,
+        profile,
+    )
 
 
 def _readings(
@@ -78,8 +98,15 @@ def _readings(
         yield name, read_plane(codec(stego, legal), recipient, profile)
 
 
-def spoiler(stego: NDArray[np.int32], legal: tuple[int, int], recipient: Recipient, profile: Profile, sealed: bytes) -> str | None:
-    """The first of `TRIALS` after which a sealed frame does not come back; None where it comes back after each.
+def spoiler(
+    stego: NDArray[np.int32],
+    legal: tuple[int, int],
+    recipient: Recipient,
+    profile: Profile,
+    sealed: bytes,
+) -> str | None:
+    """The first of `TRIALS` after which a sealed frame does not come back; None where it comes back
+    after each.
 
     Parameters
     ----------

@@ -1,4 +1,6 @@
-"""What was taken out of a header, as plain data: `coverslip.dicom.recorded` shows it, `coverslip.dicom.header` puts it back."""
+"""What was taken out of a header, as plain data: `coverslip.dicom.record_views` shows it,
+`coverslip.deidentification.header` puts it back.
+"""
 
 from __future__ import annotations
 

@@ -1,16 +1,21 @@
 """Records as few bytes as they can be: every byte of a record becomes modules in the image.
 
-A record is a sequence of symbols: which attribute comes next, how its value is given, and the value's bytes. Each symbol is predicted
-from those before it, and coded with as many bits as it is surprising. What the predictor has seen before it starts is the primer: a few
-invented records (`coverslip.record.primer`), so that tags, roots of UIDs and usual values cost little.
+A record is a sequence of symbols: which attribute comes next, how its value is given, and the
+value's bytes. Each symbol is predicted from those before it, and coded with as many bits as it is
+surprising. What the predictor has seen before it starts is the primer: a few invented records
+(`coverslip.record.primer`), so that tags, roots of UIDs and usual values cost little.
 
-- Prediction blends contexts of growing length, each weighed against the next shorter one by how much it has seen (after Witten and Bell
-  1991). All arithmetic is on integers, so that it is the same everywhere.
-- Coding is an asymmetric numeral system with one integer of any size (Duda 2009): a symbol that the prediction gives ``f`` of ``total``
-  parts, above ``below``, takes the state x to ``(x // f) * total + below + x % f``.
-- A UID is given as what it shares with one before it, and digits, all equally likely, since they are.
+- Prediction blends contexts of growing length, each weighed against the next shorter one by how
+  much it has seen (after Witten and Bell 1991). All arithmetic is on integers, so that it is the
+  same everywhere.
+- Coding is an asymmetric numeral system with one integer of any size (Duda 2009): a symbol that the
+  prediction gives ``f`` of ``total`` parts, above ``below``, takes the state x to ``(x // f) *
+  total + below + x % f``.
+- A UID is given as what it shares with one before it, and digits, all equally likely, since they
+  are.
 
-An encoded record is one version byte and the state, most significant byte first. The primer and the tables belong to the version.
+An encoded record is one version byte and the state, most significant byte first. The primer and the
+tables belong to the version.
 """
 
 from __future__ import annotations
@@ -29,14 +34,19 @@ VERSION = 1
 
 _SCALE = 1 << 32
 _FINER = 12
-"""Bits that prediction keeps below those that coding sees: the first symbol coded costs as much as a whole scale."""
+"""Bits that prediction keeps below those that coding sees: the first symbol coded costs as much as
+a whole scale.
+"""
 _MOST_SYMBOLS = 1 << 14
-"""So that bytes made to be decoded for ever are not; far more than any record that fits an image."""
+"""So that bytes made to be decoded for ever are not; far more than any record that fits an
+image.
+"""
 _FRESH = 2
 """How much more a symbol of the record itself counts than one of the primer."""
 _TRUST, _DOUBT = 2, 5
-"""A context's symbols count 2 each, and shorter contexts 5 for each kind of symbol seen; 1 and 1 is method C. Measured on headers
-like those of the tests; the records are short, so that a long context that was seen once deserves little."""
+"""A context's symbols count 2 each, and shorter contexts 5 for each kind of symbol seen; 1 and 1 is
+method C. Measured on headers like those of the tests; the records are short, so that a long context
+that was seen once deserves little."""
 _FEW = 8
 """Kinds of symbols from which a vector is quicker than a loop."""
 _MOST_DEPTH = 32
@@ -44,7 +54,28 @@ _LARGEST = 2800
 """Bytes of the largest record that the largest symbol holds, about."""
 _END = 256
 _VRS = (
-    *("AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT", "OB", "OD", "OF", "OL", "OV", "OW", "PN", "SH"),
+    *(
+        "AE",
+        "AS",
+        "AT",
+        "CS",
+        "DA",
+        "DS",
+        "DT",
+        "FD",
+        "FL",
+        "IS",
+        "LO",
+        "LT",
+        "OB",
+        "OD",
+        "OF",
+        "OL",
+        "OV",
+        "OW",
+        "PN",
+        "SH",
+    ),
     *("SL", "SQ", "SS", "ST", "SV", "TM", "UC", "UI", "UL", "UN", "UR", "US", "UT", "UV"),
 )
 """Value representations (PS3.5 section 6.2)."""
@@ -60,19 +91,24 @@ _UID_WEIGHTS = np.array([4] * 10 + [1, 1], dtype=np.int64)
 """Eleven letters and the end: in a UID of 60 letters about 50 are digits."""
 _UID_ROOT_FIRST = 16
 
+
 class _Seen:
     """How often each symbol was seen in a context; as a vector too, once there are many kinds."""
 
     __slots__ = ("_vector", "counts", "total")
 
-    def __init__(self, counts: dict[int, int], total: int, vector: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self, counts: dict[int, int], total: int, vector: NDArray[np.int64] | None = None
+    ) -> None:
         self.counts = counts
         self.total = total
         self._vector = vector
 
     def copy(self) -> _Seen:
         """One that can learn more."""
-        return _Seen(dict(self.counts), self.total, None if self._vector is None else self._vector.copy())
+        return _Seen(
+            dict(self.counts), self.total, None if self._vector is None else self._vector.copy()
+        )
 
     def add(self, symbol: int, times: int) -> None:
         """Learn."""
@@ -173,7 +209,8 @@ class _Coder:
             self._steps.append((int(parts[value]), int(ends[value] - parts[value]), total))
             return value
         if not self._state:
-            # A record's last symbol, the end, leaves 0, and no symbol before it does: it is never the alphabet's first.
+            # A record's last symbol, the end, leaves 0, and no symbol before it does: it is never
+            # the alphabet's first.
             raise _DamagedError
         self._state, place = divmod(self._state, total)
         value = int(np.searchsorted(ends, place, side="right"))
@@ -181,7 +218,9 @@ class _Coder:
         return value
 
     def finish(self) -> int:
-        """The state that holds all symbols so far; when decoding, what is left: 0 at the end of a record."""
+        """The state that holds all symbols so far; when decoding, what is left: 0 at the end of a
+        record.
+        """
         if self._state is not None:
             return self._state
         state = 0
@@ -228,7 +267,9 @@ class _Walk:
         self._depth -= 1
         return Level(tuple(elements), tuple(gone), tuple(inside))
 
-    def _tag(self, parent: int, before: tuple[int, int], pair: tuple[int, str] | None) -> tuple[int, str, int] | None:
+    def _tag(
+        self, parent: int, before: tuple[int, int], pair: tuple[int, str] | None
+    ) -> tuple[int, str, int] | None:
         symbol = _NO_MORE if pair is None else _INDEX.get(pair, _OTHER)
         contexts = [("t",), ("t", parent), ("t", parent, before[0]), ("t", parent, *before)]
         symbol = self._coder.symbol(contexts, len(TAGS) + 2, symbol)
@@ -237,7 +278,10 @@ class _Walk:
         if symbol != _OTHER:
             return (*TAGS[symbol], symbol)
         tag, vr = pair or (0, "UN")
-        octets = [self._coder.symbol([("o", place)], 256, octet) for place, octet in enumerate(tag.to_bytes(4, "big"))]
+        octets = [
+            self._coder.symbol([("o", place)], 256, octet)
+            for place, octet in enumerate(tag.to_bytes(4, "big"))
+        ]
         vr = _VRS[self._coder.symbol([("vr",)], len(_VRS), _VRS.index(vr))]
         return int.from_bytes(bytes(octets), "big"), vr, _OTHER
 
@@ -252,7 +296,9 @@ class _Walk:
     ) -> None:
         recent = self._recent.setdefault(vr, [])
         how = _how(value, vr, recent)
-        how = self._coder.symbol([("h",), ("h", vr), ("h", tag), ("h", tag, self._how)], _COPY + _COPIES, how)
+        how = self._coder.symbol(
+            [("h",), ("h", vr), ("h", tag), ("h", tag, self._how)], _COPY + _COPIES, how
+        )
         self._how = how
         if how == _GONE:
             gone.append(tag)
@@ -261,10 +307,18 @@ class _Walk:
         elif how == _ITEMS:
             levels = value if isinstance(value, tuple) else ()
             count = self._number("items", len(levels))
-            items = tuple(self._level(tag, levels[i] if i < len(levels) else Level()) for i in range(count))
+            items = tuple(
+                self._level(tag, levels[i] if i < len(levels) else Level()) for i in range(count)
+            )
             elements.append(Element(tag, vr, items))
         else:
-            elements.append(Element(tag, vr, self._octets(tag, vr, how, value if isinstance(value, bytes) else b"", recent)))
+            elements.append(
+                Element(
+                    tag,
+                    vr,
+                    self._octets(tag, vr, how, value if isinstance(value, bytes) else b"", recent),
+                )
+            )
 
     def _insides(self, tag: int, todo: list[Inside]) -> list[Inside]:
         count = self._number("insides", len(todo))
@@ -326,7 +380,9 @@ class _Walk:
         shared = [_shared(value, uid) for uid in known]
         best = max(range(len(known)), key=lambda each: shared[each])
         which = self._coder.symbol([("u",)], len(known), best)
-        length = self._coder.symbol([("s",), ("s", which if which >= _UID_ROOT_FIRST else -1)], 129, min(shared[which], 128))
+        length = self._coder.symbol(
+            [("s",), ("s", which if which >= _UID_ROOT_FIRST else -1)], 129, min(shared[which], 128)
+        )
         if length > len(known[which]):
             raise _DamagedError
         found = bytearray(known[which][:length])
@@ -338,7 +394,9 @@ class _Walk:
             found.append(_UID_LETTERS[letter])
 
 
-def _entries(level: Level) -> list[tuple[int, str, bytes | tuple[Level, ...] | list[Inside] | None]]:
+def _entries(
+    level: Level,
+) -> list[tuple[int, str, bytes | tuple[Level, ...] | list[Inside] | None]]:
     """Everything in a level by ascending tag: tag, VR, and its value, None for what is to go."""
     insides: dict[int, list[Inside]] = {}
     for inside in sorted(level.inside, key=lambda each: each.item):
@@ -351,7 +409,9 @@ def _entries(level: Level) -> list[tuple[int, str, bytes | tuple[Level, ...] | l
     return sorted(entries, key=lambda entry: entry[0])
 
 
-def _how(value: bytes | tuple[Level, ...] | list[Inside] | None, vr: str, recent: list[bytes]) -> int:
+def _how(
+    value: bytes | tuple[Level, ...] | list[Inside] | None, vr: str, recent: list[bytes]
+) -> int:
     if not isinstance(value, bytes):
         return _GONE if value is None else _INSIDE if isinstance(value, list) else _ITEMS
     if value in recent[:_COPIES]:
@@ -370,7 +430,9 @@ def _pad(vr: str) -> int:
 
 
 def _unpadded(value: bytes, vr: str) -> bytes:
-    """A value of even length without its padding, if it has any; exactly one byte goes, so that parity tells."""
+    """A value of even length without its padding, if it has any; exactly one byte goes, so that
+    parity tells.
+    """
     return value[:-1] if value and len(value) % 2 == 0 and value[-1] == _pad(vr) else value
 
 
@@ -393,13 +455,41 @@ def _shared(a: bytes, b: bytes) -> int:
 
 
 _KINDS = {vr: vr for vr in ("PN", "DA", "TM", "DT", "UI", "AS", "DS", "IS")} | dict.fromkeys(
-    ("OB", "OW", "OD", "OF", "OL", "OV", "UN", "US", "SS", "UL", "SL", "FL", "FD", "AT", "SV", "UV"), "B"
+    (
+        "OB",
+        "OW",
+        "OD",
+        "OF",
+        "OL",
+        "OV",
+        "UN",
+        "US",
+        "SS",
+        "UL",
+        "SL",
+        "FL",
+        "FD",
+        "AT",
+        "SV",
+        "UV",
+    ),
+    "B",
 )
 
 
 _NO_DIGITS = bytes.maketrans(b"0123456789", b"0" * 10)
 _CLASSES = bytes(
-    48 if 48 <= x <= 57 else 65 if 65 <= x <= 90 else 97 if 97 <= x <= 122 else 32 if x == 32 else 46 if x < 128 else 200
+    48
+    if 48 <= x <= 57
+    else 65
+    if 65 <= x <= 90
+    else 97
+    if 97 <= x <= 122
+    else 32
+    if x == 32
+    else 46
+    if x < 128
+    else 200
     for x in range(256)
 )
 """Digits, capitals, small letters, the space, other signs, and what is not ASCII."""
@@ -408,7 +498,8 @@ _CLASSES = bytes(
 def _text_contexts(tag: int, vr: str, found: bytearray) -> list[Hashable]:
     """What the next byte of a value is predicted from, shortest first.
 
-    Which digit it was seldom says which comes next, so that most contexts know only that it was one.
+    Which digit it was seldom says which comes next, so that most contexts know only that it was
+    one.
     """
     kind = _KINDS.get(vr, "T")
     tail = bytes(found[-6:]).translate(_NO_DIGITS)
@@ -416,7 +507,13 @@ def _text_contexts(tag: int, vr: str, found: bytearray) -> list[Hashable]:
     if kind in ("DA", "TM", "DT"):
         orders.append(("v", kind, len(found)))
     orders.append(("c", kind, bytes(found[-3:]).translate(_CLASSES)))
-    orders += [("1", kind, tail[-1:]), ("2", tail[-2:]), ("4", tail[-4:]), ("6", tail), ("v", tag, bytes(found))]
+    orders += [
+        ("1", kind, tail[-1:]),
+        ("2", tail[-2:]),
+        ("4", tail[-4:]),
+        ("6", tail),
+        ("v", tag, bytes(found)),
+    ]
     return orders
 
 
@@ -440,7 +537,8 @@ def encode(record: Record) -> bytes:
     Returns
     -------
     bytes
-        The same for the same record, on every machine and in every release that writes this version.
+        The same for the same record, on every machine and in every release that writes this
+        version.
     """
     coder = _Coder(_primed())
     try:
@@ -461,7 +559,9 @@ def decode(encoded: bytes) -> Record:
     """
     if not encoded or encoded[0] != VERSION:
         found = f"version {encoded[0]}" if encoded else "nothing"
-        raise DamagedMessageError(f"the record says {found}; version {VERSION} was expected: use a newer release")
+        raise DamagedMessageError(
+            f"the record says {found}; version {VERSION} was expected: use a newer release"
+        )
     coder = _Coder(_primed(), int.from_bytes(encoded[1:], "big"))
     try:
         record = _Walk(coder).record()
@@ -473,4 +573,7 @@ def decode(encoded: bytes) -> Record:
 
 
 def _damaged() -> DamagedMessageError:
-    return DamagedMessageError("the record does not decode; one that Coverslip encoded was expected: read it from an undamaged copy")
+    return DamagedMessageError(
+        "the record does not decode; one that Coverslip encoded was expected: read it from an "
+        "undamaged copy"
+    )

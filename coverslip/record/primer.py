@@ -1,7 +1,8 @@
-"""What the predictor of `coverslip.record.packing` has seen before it starts, and the tables it shares with the decoder.
+"""What the predictor of `coverslip.record.packing` has seen before it starts, and the tables it
+shares with the decoder.
 
-Everything here belongs to version 1 of the encoding: changing a letter changes what encoded records mean. Names, numbers and places are
-invented or common; what matters is which letters follow which.
+Everything here belongs to version 1 of the encoding: changing a letter changes what encoded records
+mean. Names, numbers and places are invented or common; what matters is which letters follow which.
 """
 
 from __future__ import annotations
@@ -79,8 +80,9 @@ ROOTS = tuple(
 )
 """Beginnings of UIDs of the usual vendors and toolkits."""
 
-# One attribute a line: tag, VR (left out where the table has it) and value. ">" is inside an item of the sequence above it; "SQ" opens
-# a sequence that was removed, "IN" one that was changed inside.
+# One attribute a line: tag, VR (left out where the table has it) and value. ">" is inside an item
+# of the sequence above it; "SQ" opens a sequence that was removed, "IN" one that was changed
+# inside.
 _CT_GE = r"""
 00080005 ISO_IR 100
 00080018 1.2.840.113619.2.55.3.279713792.456.1594364803.729.1
@@ -395,9 +397,13 @@ def _close(elements: list[Element], insides: list[Inside], nested: list[Element]
 
 
 def _sample(text: str) -> Record:
-    lines = [(int(line.startswith("> ")), line.removeprefix("> ")) for line in text.strip().splitlines()]
+    lines = [
+        (int(line.startswith("> ")), line.removeprefix("> ")) for line in text.strip().splitlines()
+    ]
     return Record(_level(iter(lines)))
 
 
-SAMPLES = tuple(_sample(text) for text in (_WORDS, _BARE, _MR_PHILIPS, _CT_GE, _MR_SIEMENS, _CT_SIEMENS, _BARE))
+SAMPLES = tuple(
+    _sample(text) for text in (_WORDS, _BARE, _MR_PHILIPS, _CT_GE, _MR_SIEMENS, _CT_SIEMENS, _BARE)
+)
 """Records that the predictor sees first; the last ones count as the most recent."""

@@ -1,1 +1,3 @@
-"""The scheme: carriers, quantiser, address, dither, votes. numpy only, float64, the reference for every runtime."""
+"""The scheme: carriers, quantiser, address, dither, votes. numpy only, float64, the reference for
+every runtime.
+"""

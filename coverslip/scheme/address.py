@@ -1,10 +1,11 @@
 """Which modules of the QR symbol a block carries: by its position, never by its place in a list.
 
-The modules are taken in the order in which the symbol's codewords fill it, and cut into slots of K (one for each carrying
-coefficient): a slot of 16 is two codewords, so that a slot that no block carries spoils two and no more. The patterns that are known
-come last. Block (row, column) belongs to slot ``(a row + b column) mod L`` for L slots, with a and b coprime to L. A block that one
-side uses and the other does not costs one vote and shifts nothing; rows and columns cut away move every block by the same number of
-slots.
+The modules are taken in the order in which the symbol's codewords fill it, and cut into slots of K
+(one for each carrying coefficient): a slot of 16 is two codewords, so that a slot that no block
+carries spoils two and no more. The patterns that are known come last. Block (row, column) belongs
+to slot ``(a row + b column) mod L`` for L slots, with a and b coprime to L. A block that one side
+uses and the other does not costs one vote and shifts nothing; rows and columns cut away move every
+block by the same number of slots.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
+from coverslip.qr.symbol import Level, function_modules, version_of
 from coverslip.scheme.dct import COEFFICIENTS
-from coverslip.symbol import Level, function_modules, version_of
 
 _TIMING_COLUMN = 6
 
@@ -30,23 +31,31 @@ _STRIDES = (
     (0.2807, 0.7377),
     (0.8796, 0.4186),
 )
-"""Slots moved by one block (down, right), as shares of all slots. Of 150 random pairs the first four left the fewest slots without a
-carrier on the background of labelled slices: 3 to 4 % where there are 2.5 carriers for each slot, against 8 % by chance. The others are
-even for any number of slots and, of 250 random pairs, do best where the ones before them do badly, on whole and cropped backgrounds of
-the train split with 1.25 and 1.7 carriers for each slot: the best of four leaves 8 % without one, the best of eight 6 %."""
+"""Slots moved by one block (down, right), as shares of all slots. Of 150 random pairs the first
+four left the fewest slots without a carrier on the background of labelled slices: 3 to 4 % where
+there are 2.5 carriers for each slot, against 8 % by chance. The others are even for any number of
+slots and, of 250 random pairs, do best where the ones before them do badly, on whole and cropped
+backgrounds of the train split with 1.25 and 1.7 carriers for each slot: the best of four leaves 8 %
+without one, the best of eight 6 %."""
 
 _TURN_DOWN, _TURN_RIGHT = 40503, 49472
-"""Turns by one block, in 1/65536 of a whole one: 0.618 and 0.755, which no few blocks bring back to where they began."""
+"""Turns by one block, in 1/65536 of a whole one: 0.618 and 0.755, which no few blocks bring back to
+where they began.
+"""
 
 VARIANTS = len(_STRIDES)
-"""Address variants: a writer takes another where one leaves too many slots without a carrier; readers try all."""
+"""Address variants: a writer takes another where one leaves too many slots without a carrier;
+readers try all.
+"""
 
 
 @lru_cache(maxsize=64)
 def module_order(side: int) -> NDArray[np.int64]:
-    """Module indices (row * side + column) of a side x side symbol in the order its slots take them, int64 [side * side].
+    """Module indices (row * side + column) of a side x side symbol in the order its slots take
+    them, int64 [side * side].
 
-    First the modules of the codewords, as ISO/IEC 18004 section 7.7.3 places them, then those of the known patterns, row by row.
+    First the modules of the codewords, as ISO/IEC 18004 section 7.7.3 places them, then those of
+    the known patterns, row by row.
     """
     known = (function_modules(version_of(side)) != 0).reshape(-1)
     placed = placement(side)
@@ -56,7 +65,8 @@ def module_order(side: int) -> NDArray[np.int64]:
 
 
 def placement(side: int) -> NDArray[np.int64]:
-    """All modules but the vertical timing pattern's, in pairs of columns from the right, upwards and downwards in turn.
+    """All modules but the vertical timing pattern's, in pairs of columns from the right, upwards
+    and downwards in turn.
 
     Returns
     -------
@@ -74,7 +84,8 @@ def placement(side: int) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=128)
 def known_modules(side: int, level: Level = Level.L) -> NDArray[np.int8]:
-    """The modules that are the same in every symbol of a side and level, in the order in which they come last in `module_order`.
+    """The modules that are the same in every symbol of a side and level, in the order in which they
+    come last in `module_order`.
 
     Returns
     -------
@@ -88,7 +99,9 @@ def known_modules(side: int, level: Level = Level.L) -> NDArray[np.int8]:
 
 
 def slot_count(side: int, per_block: int) -> int:
-    """How many slots a symbol of ``side`` modules needs when a block carries ``per_block`` of them."""
+    """How many slots a symbol of ``side`` modules needs when a block carries ``per_block`` of
+    them.
+    """
     return -(-side * side // per_block)
 
 
@@ -128,7 +141,10 @@ def slot_plane(rows: int, cols: int, slots: int, variant: int = 0) -> NDArray[np
     """
     down, right = _strides(slots, variant)
     plane = (
-        (np.arange(rows, dtype=np.int64)[:, None] * down + np.arange(cols, dtype=np.int64)[None, :] * right)
+        (
+            np.arange(rows, dtype=np.int64)[:, None] * down
+            + np.arange(cols, dtype=np.int64)[None, :] * right
+        )
         % slots
     ).astype(np.int32)
     plane.setflags(write=False)
@@ -139,7 +155,8 @@ def slot_plane(rows: int, cols: int, slots: int, variant: int = 0) -> NDArray[np
 def turn_plane(rows: int, cols: int, per_block: int) -> NDArray[np.int32]:
     """By how many places each block turns the modules of its slot among its coefficients.
 
-    Two blocks of a slot so seldom carry a module in the same coefficient: where a codec spoils some coefficients, it has votes from others.
+    Two blocks of a slot so seldom carry a module in the same coefficient: where a codec spoils some
+    coefficients, it has votes from others.
 
     Returns
     -------

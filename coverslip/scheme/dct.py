@@ -1,7 +1,8 @@
 """The orthonormal 4 x 4 block DCT (Eq. 4 and 6 of Saidi et al. 2024), as one 16 x 16 matrix.
 
-With A[u, m] = a(u) cos((2 m + 1) u pi / 8), a(0) = 1/2, a(u > 0) = sqrt(1/2), a block X has C = A X A^T and X = A^T C A.
-Flattened row by row this is ``C = BASIS @ X``; BASIS is orthonormal, so its transpose is the inverse.
+With A[u, m] = a(u) cos((2 m + 1) u pi / 8), a(0) = 1/2, a(u > 0) = sqrt(1/2), a block X has C = A X
+A^T and X = A^T C A. Flattened row by row this is ``C = BASIS @ X``; BASIS is orthonormal, so its
+transpose is the inverse.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ BASIS: NDArray[np.float64] = _basis()
 
 
 def block_view(plane: NDArray[Scalar]) -> NDArray[Scalar]:
-    """The full 4 x 4 blocks of a plane [H, W] as they lie in it: [H // 4, W // 4, 4, 4], for a look at some of them."""
+    """The full 4 x 4 blocks of a plane [H, W] as they lie in it: [H // 4, W // 4, 4, 4], for a look
+    at some of them.
+    """
     rows, cols = plane.shape[0] // SIDE, plane.shape[1] // SIDE
     return plane[: rows * SIDE, : cols * SIDE].reshape(rows, SIDE, cols, SIDE).transpose(0, 2, 1, 3)
 

@@ -1,10 +1,13 @@
-"""Which blocks carry, and how sure each coefficient's phase is: what a reader finds out before it counts votes.
+"""Which blocks carry, and how sure each coefficient's phase is: what a reader finds out before it
+counts votes.
 
-The phases of a block that carries cluster at alpha and 1 - alpha. How closely depends on what happened to the image since: rounding alone,
-noise, a lossy codec. A mixture of carriers and chance is fitted for a ladder of noise levels, and the level that explains the phases best
-is taken. Where that is more than rounding, or one block's coefficients cannot tell it from chance, its neighbours are asked: carriers
-lie together in the air, so that the share of carriers is fitted around each block, and each coefficient gets a noise level of its own,
-because codecs spoil high frequencies first.
+The phases of a block that carries cluster at alpha and 1 - alpha. How closely depends on what
+happened to the image since: rounding alone, noise, a lossy codec. A mixture of carriers and chance
+is fitted for a ladder of noise levels, and the level that explains the phases best is taken. Where
+that is more than rounding, or one block's coefficients cannot tell it from chance, its neighbours
+are asked: carriers lie together in the air, so that the share of carriers is fitted around each
+block, and each coefficient gets a noise level of its own, because codecs spoil high frequencies
+first.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from numpy.typing import NDArray
 from coverslip.scheme.quantise import PHASES
 
 ROUNDING_SIGMA = float(np.sqrt(1.0 / 12.0))
-"""Standard deviation of a coefficient whose pixels were rounded, grey levels: the basis is orthonormal."""
+"""Standard deviation of a coefficient whose pixels were rounded, grey levels: the basis is
+orthonormal.
+"""
 
 WIDEST_SIGMA = 0.25
 """Steps. Past a quarter of a step a block's phases say too little to tell that it carries."""
@@ -31,7 +36,9 @@ _NARROWEST_SIGMA = 1.0 / PHASES
 
 _FLOOR = 1e-6
 _DISTURBED_FLOOR = 1e-3
-"""Density of phases that no bell explains, against chance: impulses and clipping. Small where nothing disturbed the image."""
+"""Density of phases that no bell explains, against chance: impulses and clipping. Small where
+nothing disturbed the image.
+"""
 
 _PART = 256
 """Rows of a product that is too small for BLAS to share out among threads."""
@@ -40,10 +47,14 @@ _FIRST_LOG_ODDS = -3.0
 _EM_STEPS = 4
 
 _DOUBTFUL = 0.1
-"""Mean doubt (weight times what it lacks to 1) of what carries, above which blocks ask their neighbours."""
+"""Mean doubt (weight times what it lacks to 1) of what carries, above which blocks ask their
+neighbours.
+"""
 
 _REACH = 3
-"""Blocks on either side that count as neighbours: on real slices under JPEG and JPEG 2000, 2 to 3 read best."""
+"""Blocks on either side that count as neighbours: on real slices under JPEG and JPEG 2000, 2 to 3
+read best.
+"""
 
 _LOCAL_STEPS = 12
 _LOCAL_SHARE = (1e-3, 0.999)
@@ -73,8 +84,12 @@ class Carrying:
 
 
 @lru_cache(maxsize=512)
-def densities(sigma: float, alpha: float, floor: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """For each phase byte, how much likelier a carrier's 0, and a carrier's 1, makes it than chance does; float32 [256] each."""
+def densities(
+    sigma: float, alpha: float, floor: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """For each phase byte, how much likelier a carrier's 0, and a carrier's 1, makes it than chance
+    does; float32 [256] each.
+    """
     phase = np.arange(PHASES) / PHASES
 
     def density(centre: float) -> NDArray[np.float32]:
@@ -87,32 +102,42 @@ def densities(sigma: float, alpha: float, floor: float) -> tuple[NDArray[np.floa
 
 @lru_cache(maxsize=512)
 def _evidence_table(sigma: float, alpha: float, floor: float) -> NDArray[np.float32]:
-    """For each phase byte, the logarithm of how much likelier a carrier makes it than chance; float32 [256]."""
+    """For each phase byte, the logarithm of how much likelier a carrier makes it than chance;
+    float32 [256].
+    """
     zero, one = densities(sigma, alpha, floor)
     return np.asarray(np.log((zero + one) / 2))
 
 
 @lru_cache(maxsize=32)
 def _pair_table(sigma: float, alpha: float, floor: float) -> NDArray[np.float32]:
-    """`_evidence_table` for two phase bytes at once: the sum for both, whichever comes first; float32 [65536]."""
+    """`_evidence_table` for two phase bytes at once: the sum for both, whichever comes first;
+    float32 [65536].
+    """
     single = _evidence_table(sigma, alpha, floor)
     return (single[:, np.newaxis] + single).reshape(-1)
 
 
-def _evidence(turned: NDArray[np.uint8], sigma: float, alpha: float, floor: float) -> NDArray[np.float32]:
-    """The logarithm of how much likelier carriers make the phases [n, K] of each block than chance does; float32 [n]."""
+def _evidence(
+    turned: NDArray[np.uint8], sigma: float, alpha: float, floor: float
+) -> NDArray[np.float32]:
+    """The logarithm of how much likelier carriers make the phases [n, K] of each block than chance
+    does; float32 [n].
+    """
     if turned.shape[1] % 2:
         each = _evidence_table(sigma, alpha, floor).take(turned, mode="clip")
     else:  # looking up half as many takes half the time
-        each = _pair_table(sigma, alpha, floor).take(np.ascontiguousarray(turned).view(np.uint16), mode="clip")
+        each = _pair_table(sigma, alpha, floor).take(
+            np.ascontiguousarray(turned).view(np.uint16), mode="clip"
+        )
     return _row_sums(each)
 
 
 def _row_sums(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Sums of the rows of [n, K]; float32 [n].
 
-    A product with ones is ten times as quick as sum. It goes through in parts that BLAS does in this thread: threads of its own spin for
-    a while on cores that other frames need.
+    A product with ones is ten times as quick as sum. It goes through in parts that BLAS does in
+    this thread: threads of its own spin for a while on cores that other frames need.
     """
     ones = np.ones(values.shape[1], dtype=np.float32)
     whole = len(values) // _PART * _PART
@@ -121,28 +146,39 @@ def _row_sums(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _share(evidence: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
-    """The share of carriers that explains the evidence best, by expectation maximisation: log-likelihood, each block's probability."""
+    """The share of carriers that explains the evidence best, by expectation maximisation:
+    log-likelihood, each block's probability.
+    """
     likelier = _likelier(evidence)
     carrying = likelier * np.float32(np.exp(_FIRST_LOG_ODDS))
     for _ in range(_EM_STEPS):
         share = min(max(float((carrying / (1 + carrying)).mean()), 1.0 / evidence.size), 0.999)
         carrying = likelier * np.float32(share / (1 - share))
-    likelihood = float(np.log1p(carrying, dtype=np.float64).sum()) + evidence.size * float(np.log(1 - share))
+    likelihood = float(np.log1p(carrying, dtype=np.float64).sum()) + evidence.size * float(
+        np.log(1 - share)
+    )
     return likelihood, carrying / (1 + carrying)
 
 
 def _likelier(evidence: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How many times likelier carriers make what chance makes as likely as it does; float32 as the evidence, neither 0 nor infinite."""
+    """How many times likelier carriers make what chance makes as likely as it does; float32 as the
+    evidence, neither 0 nor infinite.
+    """
     return np.asarray(np.exp(np.clip(evidence, -60, 60)), dtype=np.float32)
 
 
 def neighbourhood_mean(values: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
-    """The mean of a plane [H, W] over the (2 reach + 1) x (2 reach + 1) values around each, of those that there are."""
+    """The mean of a plane [H, W] over the (2 reach + 1) x (2 reach + 1) values around each, of
+    those that there are.
+    """
     rows, cols = values.shape
     padded = np.zeros((rows + 2 * reach, cols + 2 * reach), dtype=np.float32)
     padded[reach : reach + rows, reach : reach + cols] = values
     # Adding a few shifted planes is several times as quick as differences of cumulated sums.
-    along, both = np.zeros((rows, cols + 2 * reach), dtype=np.float32), np.zeros((rows, cols), dtype=np.float32)
+    along, both = (
+        np.zeros((rows, cols + 2 * reach), dtype=np.float32),
+        np.zeros((rows, cols), dtype=np.float32),
+    )
     for shift in range(2 * reach + 1):
         along += padded[shift : shift + rows]
     for shift in range(2 * reach + 1):
@@ -158,13 +194,19 @@ def _shares(size: int, reach: int) -> NDArray[np.float32]:
     return np.asarray(1 / count, dtype=np.float32)
 
 
-def _local_share(evidence: NDArray[np.float32], first: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
-    """As `_share`, with a share of carriers for each block's neighbourhood: from evidence [n] and the share to start at [Hb, Wb]."""
+def _local_share(
+    evidence: NDArray[np.float32], first: NDArray[np.float32]
+) -> tuple[float, NDArray[np.float32]]:
+    """As `_share`, with a share of carriers for each block's neighbourhood: from evidence [n] and
+    the share to start at [Hb, Wb].
+    """
     likelier = _likelier(evidence).reshape(first.shape)
     share = first
     for _ in range(_LOCAL_STEPS):
         carrying = share * likelier
-        share = np.clip(neighbourhood_mean(carrying / (carrying + 1 - share), _REACH), *_LOCAL_SHARE)
+        share = np.clip(
+            neighbourhood_mean(carrying / (carrying + 1 - share), _REACH), *_LOCAL_SHARE
+        )
     carrying = share * likelier
     mixture = carrying + 1 - share
     return float(np.log(mixture).sum()), (carrying / mixture).reshape(-1)
@@ -177,8 +219,12 @@ def _ladder(step: float, ratio: float, widest: float = WIDEST_SIGMA) -> list[flo
     return [min(lowest * ratio**level, widest) for level in range(levels + 1)]
 
 
-def _refined(turned: NDArray[np.uint8], weight: NDArray[np.float32], levels: list[float], alpha: float) -> tuple[float, ...]:
-    """The noise level of each coefficient that explains its phases best, where blocks carry with the given weight."""
+def _refined(
+    turned: NDArray[np.uint8], weight: NDArray[np.float32], levels: list[float], alpha: float
+) -> tuple[float, ...]:
+    """The noise level of each coefficient that explains its phases best, where blocks carry with
+    the given weight.
+    """
     tables = np.stack([_evidence_table(sigma, alpha, _DISTURBED_FLOOR) for sigma in levels])
     chosen = []
     for phases in turned.T:
@@ -188,7 +234,11 @@ def _refined(turned: NDArray[np.uint8], weight: NDArray[np.float32], levels: lis
 
 
 def carrying(
-    turned: NDArray[np.uint8], shape: tuple[int, int], step: float, alpha: float, bias: NDArray[np.float32] | float = 0.0
+    turned: NDArray[np.uint8],
+    shape: tuple[int, int],
+    step: float,
+    alpha: float,
+    bias: NDArray[np.float32] | float = 0.0,
 ) -> Carrying:
     """Find the blocks that carry.
 
@@ -224,12 +274,18 @@ def carrying(
 
 
 def _asking_neighbours(
-    turned: NDArray[np.uint8], shape: tuple[int, int], step: float, alpha: float, bias: NDArray[np.float32] | float
+    turned: NDArray[np.uint8],
+    shape: tuple[int, int],
+    step: float,
+    alpha: float,
+    bias: NDArray[np.float32] | float,
 ) -> Carrying:
     best = None
     for sigma in _ladder(step, 2.0):
         evidence = _evidence(turned, sigma, alpha, _DISTURBED_FLOOR) + bias
-        likelihood, weight = _local_share(evidence, np.full(shape, _FIRST_LOCAL_SHARE, dtype=np.float32))
+        likelihood, weight = _local_share(
+            evidence, np.full(shape, _FIRST_LOCAL_SHARE, dtype=np.float32)
+        )
         if best is None or likelihood > best[0]:
             best = likelihood, weight, sigma
     assert best is not None

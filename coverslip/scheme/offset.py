@@ -1,8 +1,8 @@
 """Where a cropped image lay in the one that was embedded: rows and columns cut away by any amount.
 
-Twice a carrier's phase is the same for a 0 and a 1 when alpha is a quarter, so the doubled phases of an image, turned back by the doubled
-dither at the right offset, all point one way. The offset is the peak of that sum, found for each of the 16 pixel alignments by one
-correlation.
+Twice a carrier's phase is the same for a 0 and a 1 when alpha is a quarter, so the doubled phases
+of an image, turned back by the doubled dither at the right offset, all point one way. The offset is
+the peak of that sum, found for each of the 16 pixel alignments by one correlation.
 """
 
 from __future__ import annotations
@@ -47,12 +47,17 @@ class Offset:
 
 
 def _turned(phases: NDArray[np.uint8], coefficients: list[int]) -> NDArray[np.complex64]:
-    circle: NDArray[np.complex64] = np.exp(4j * np.pi * np.arange(PHASES) / PHASES).astype(np.complex64)
+    circle: NDArray[np.complex64] = np.exp(4j * np.pi * np.arange(PHASES) / PHASES).astype(
+        np.complex64
+    )
     return circle[np.moveaxis(phases[..., coefficients], -1, 0)]
 
 
 def _peak(
-    measured: NDArray[np.uint8], spectrum: NDArray[np.complex64], coefficients: list[int], reach: int
+    measured: NDArray[np.uint8],
+    spectrum: NDArray[np.complex64],
+    coefficients: list[int],
+    reach: int,
 ) -> tuple[float, tuple[int, int]]:
     field = _turned(measured, coefficients)
     size = spectrum.shape[1:]
@@ -66,7 +71,11 @@ def _peak(
 
 
 def find_offset(
-    pixels: NDArray[np.int32], key: bytes, step: float, coefficients: tuple[int, ...], farthest: int = FARTHEST
+    pixels: NDArray[np.int32],
+    key: bytes,
+    step: float,
+    coefficients: tuple[int, ...],
+    farthest: int = FARTHEST,
 ) -> Offset | None:
     """Find where a cropped image lay in the one that was embedded.
 

@@ -1,7 +1,9 @@
-"""The paper's scheme (Saidi et al. 2024, Eq. 2 to 9), for reproducing its tables and for comparison.
+"""The paper's scheme (Saidi et al. 2024, Eq. 2 to 9), for reproducing its tables and for
+comparison.
 
-It needs the same mask on both sides, walks the blocks in order, moves a coefficient inside its interval rather than to the nearest
-point, and loses its message where pixels are rounded and clipped. Use the keyed scheme for anything that has to come back.
+It needs the same mask on both sides, walks the blocks in order, moves a coefficient inside its
+interval rather than to the nearest point, and loses its message where pixels are rounded and
+clipped. Use the keyed scheme for anything that has to come back.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coverslip.errors import RecordTooLargeError
+from coverslip.qr.symbol import VERSIONS, function_modules, side_of
 from coverslip.scheme.dct import COEFFICIENTS, SIDE, forward, from_blocks, inverse, to_blocks
 from coverslip.scheme.profiles import Profile
-from coverslip.symbol import VERSIONS, function_modules, side_of
 
 _LEAST_AGREEMENT = 0.8
 
@@ -26,7 +28,8 @@ class PaperEmbedded:
     Attributes
     ----------
     exact : float64 [H, W]
-        The stego image normalised to [0, 1], before it becomes integers: what the paper's PSNR is of.
+        The stego image normalised to [0, 1], before it becomes integers: what the paper's PSNR is
+        of.
     stego : int32 [H, W]
         De-normalised, rounded and clipped to the legal range.
     carriers : bool [Hb, Wb]
@@ -50,11 +53,15 @@ def insignificant(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def beta_of(profile: Profile, low: int, high: int) -> float:
-    """The paper's beta of a profile's step on a plane from low to high: beta = 4 (high - low) / step."""
+    """The paper's beta of a profile's step on a plane from low to high: beta = 4 (high - low) /
+    step.
+    """
     return 4.0 * max(high - low, 1) / profile.step
 
 
-def quantise(coefficients: NDArray[np.float64], message: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
+def quantise(
+    coefficients: NDArray[np.float64], message: NDArray[np.float64], beta: float
+) -> NDArray[np.float64]:
     """Eq. 7: (4 / beta) (floor(c beta / 4) + m), with m = alpha or 1 - alpha."""
     moved: NDArray[np.float64] = (np.floor(coefficients * beta / 4) + message) * 4 / beta
     return moved
@@ -67,7 +74,9 @@ def dequantise(coefficients: NDArray[np.float64], beta: float) -> NDArray[np.flo
 
 
 def message_blocks(symbol: NDArray[np.bool_], alpha: float) -> NDArray[np.float64]:
-    """The symbol adjusted (Eq. 3; dark is 0, so alpha) and cut into 4 x 4 blocks, light at the edge: [n, 16]."""
+    """The symbol adjusted (Eq. 3; dark is 0, so alpha) and cut into 4 x 4 blocks, light at the
+    edge: [n, 16].
+    """
     side = symbol.shape[0]
     short = -side % SIDE
     light = np.pad(~symbol, ((0, short), (0, short)), constant_values=True)
@@ -103,7 +112,9 @@ def embed_paper(
     message = message_blocks(symbol, profile.alpha)
     index = np.flatnonzero(insignificant(mask))
     if index.size < len(message):
-        raise RecordTooLargeError(needed=len(message) * COEFFICIENTS // 8, available=index.size * COEFFICIENTS // 8)
+        raise RecordTooLargeError(
+            needed=len(message) * COEFFICIENTS // 8, available=index.size * COEFFICIENTS // 8
+        )
     index = index[: len(message)]
     normal = normalise(plane, low, high)
     blocks = to_blocks(normal).astype(np.float64).copy()
@@ -119,7 +130,8 @@ def embed_paper(
 
 
 def find_side(stego: NDArray[np.int32], mask: NDArray[np.uint8], profile: Profile) -> int | None:
-    """Modules along the side of the symbol in a stego plane: the version whose known patterns most modules agree with; None below 80 %.
+    """Modules along the side of the symbol in a stego plane: the version whose known patterns most
+    modules agree with; None below 80 %.
 
     The paper takes the size as known; nothing in the image tells it.
     """
@@ -136,7 +148,9 @@ def find_side(stego: NDArray[np.int32], mask: NDArray[np.uint8], profile: Profil
 def extract_normalised(
     normal: NDArray[np.float64], mask: NDArray[np.uint8], side: int, beta: float
 ) -> NDArray[np.bool_]:
-    """Algorithm 2 on an image that is normalised already: the symbol bool [side, side], True = dark."""
+    """Algorithm 2 on an image that is normalised already: the symbol bool [side, side], True =
+    dark.
+    """
     tiles = -(-side // SIDE)
     index = np.flatnonzero(insignificant(mask))[: tiles * tiles]
     light = np.zeros((tiles * tiles, COEFFICIENTS), dtype=bool)
@@ -149,6 +163,8 @@ def extract_normalised(
 def extract_paper(
     stego: NDArray[np.int32], mask: NDArray[np.uint8], side: int, profile: Profile
 ) -> NDArray[np.bool_]:
-    """Algorithm 2 of the paper: the symbol bool [side, side] read from a stego plane int32 [H, W] and its mask."""
+    """Algorithm 2 of the paper: the symbol bool [side, side] read from a stego plane int32 [H, W]
+    and its mask.
+    """
     low, high = int(stego.min()), int(stego.max())
     return extract_normalised(normalise(stego, low, high), mask, side, beta_of(profile, low, high))

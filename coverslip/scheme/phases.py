@@ -1,4 +1,6 @@
-"""From a symbol to what an engine is told: the phase that each coefficient shall have, and each block's slot."""
+"""From a symbol to what an engine is told: the phase that each coefficient shall have, and each
+block's slot.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from coverslip.scheme.quantise import PHASES
 
 @dataclass(frozen=True)
 class PhasePlane:
-    """What an engine is told of a message; neither key nor bit can be had from it without the dither.
+    """What an engine is told of a message; neither key nor bit can be had from it without the
+    dither.
 
     Attributes
     ----------
@@ -65,7 +68,9 @@ def phase_plane(
 
 
 def _turned(bits: NDArray[np.bool_], coefficients: tuple[int, ...]) -> NDArray[np.bool_]:
-    """The bits [L, 16] of each slot after every number of turns, one below the other: bool [K L, 16]."""
+    """The bits [L, 16] of each slot after every number of turns, one below the other: bool [K L,
+    16].
+    """
     chosen = list(coefficients)
     every = np.repeat(bits[np.newaxis], len(chosen), axis=0)
     for turn in range(len(chosen)):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from math import ceil, log2
 
-from coverslip.symbol import Level
+from coverslip.qr.symbol import Level
 
 LOW_FOUR = (0, 1, 4, 5)
 """DC and the three lowest AC coefficients of a 4 x 4 block."""
@@ -15,13 +15,15 @@ LOW_SIX = (0, 1, 2, 4, 5, 8)
 """DC and the five lowest AC coefficients of a 4 x 4 block."""
 
 LOW_TEN = (0, 1, 2, 3, 4, 5, 6, 8, 9, 12)
-"""DC and the nine lowest AC coefficients of a 4 x 4 block: row and column number add up to 3 at most."""
+"""DC and the nine lowest AC coefficients of a 4 x 4 block: row and column number add up to 3 at
+most.
+"""
 
 ALL_SIXTEEN = tuple(range(16))
 
 LOWEST_RUNG = 64.0
-"""Least step of profiles whose step grows with the image's range, grey levels: near-lossless JPEG-LS with an error of 8 moves DC by up
-to 32, whatever the range."""
+"""Least step of profiles whose step grows with the image's range, grey levels: near-lossless
+JPEG-LS with an error of 8 moves DC by up to 32, whatever the range."""
 
 
 class Scheme(str, Enum):
@@ -50,22 +52,30 @@ class Profile:
     alpha : float
         Place of a 0 between two lattice points, in steps; a 1 stands at ``1 - alpha``. In (0, 0.5).
     margin : int
-        Pixels kept clear around the outlined body. On the slices that the network never saw, 3 and the gate leave no labelled pixel
-        of the body in a block that may carry (the model card has the table); the default is more than twice that.
+        Pixels kept clear around the outlined body. On the slices that the network never saw, 3 and
+        the gate leave no labelled pixel of the body in a block that may carry (the model card has
+        the table); the default is more than twice that.
     span_share : float
-        Least step as a share of the image's own range, for what shall survive codecs whose error grows with that range; from 0.
+        Least step as a share of the image's own range, for what shall survive codecs whose error
+        grows with that range; from 0.
     best_variant : bool
-        Take the address variant under which a cropped image keeps most, even where another one reads back already.
+        Take the address variant under which a cropped image keeps most, even where another one
+        reads back already.
     least_votes : float
-        Mean carriers for each slot below which a frame carries nothing: what would read back now, but not after what the profile is for.
+        Mean carriers for each slot below which a frame carries nothing: what would read back now,
+        but not after what the profile is for.
     levels : tuple of Level
-        Error correction of the symbol, the wanted one first; the next where a record is too large for it.
+        Error correction of the symbol, the wanted one first; the next where a record is too large
+        for it.
     turns : bool
-        Blocks turn their modules among their coefficients, so that a module does not stand in the same one in every block.
+        Blocks turn their modules among their coefficients, so that a module does not stand in the
+        same one in every block.
     tried : bool
-        A frame counts only when it comes back after moderate cropping and lossy codecs too, tried on itself.
+        A frame counts only when it comes back after moderate cropping and lossy codecs too, tried
+        on itself.
     fallbacks : tuple of (rungs, votes)
-        What is tried next where no frame does: so many rungs above the profile's own step, with so many votes wanted.
+        What is tried next where no frame does: so many rungs above the profile's own step, with so
+        many votes wanted.
     """
 
     name: str
@@ -110,10 +120,12 @@ class Profile:
         return replace(self, step=4.0 * span / beta, span_share=0.0)
 
     def for_span(self, span: int) -> Profile:
-        """The same profile with its step settled for an image whose highest pixel is ``span`` grey levels above its lowest.
+        """The same profile with its step settled for an image whose highest pixel is ``span`` grey
+        levels above its lowest.
 
-        Where the profile has a ``span_share``, the step is the lowest rung at or above ``span_share * span`` of a ladder that starts at
-        `LOWEST_RUNG` and rises by the square root of 2: a reader who knows the range only roughly has few steps to try.
+        Where the profile has a ``span_share``, the step is the lowest rung at or above ``span_share
+        * span`` of a ladder that starts at `LOWEST_RUNG` and rises by the square root of 2: a
+        reader who knows the range only roughly has few steps to try.
         """
         return replace(self, step=_rung(self._lowest_rung(span))) if self.span_share else self
 
@@ -122,15 +134,24 @@ class Profile:
         if not self.span_share:
             return [self]
         lowest = self._lowest_rung(span)
-        return [replace(self, step=_rung(lowest + rungs), votes=votes) for rungs, votes in ((0, self.votes), *self.fallbacks)]
+        return [
+            replace(self, step=_rung(lowest + rungs), votes=votes)
+            for rungs, votes in ((0, self.votes), *self.fallbacks)
+        ]
 
     def near_span(self, span: int) -> list[Profile]:
-        """The steps of `choices`, a rung more and a rung less: what to read with where something may have changed the image's range."""
+        """The steps of `choices`, a rung more and a rung less: what to read with where something
+        may have changed the image's range.
+        """
         if not self.span_share:
             return [self]
         lowest = self._lowest_rung(span)
         highest = lowest + max((rungs for rungs, _ in self.fallbacks), default=0)
-        return [replace(self, step=_rung(rung)) for rung in (*range(lowest, highest + 2), lowest - 1) if rung >= 0]
+        return [
+            replace(self, step=_rung(rung))
+            for rung in (*range(lowest, highest + 2), lowest - 1)
+            if rung >= 0
+        ]
 
     def _lowest_rung(self, span: int) -> int:
         # The least of rounding errors must not lift an exact rung to the next.
@@ -138,7 +159,9 @@ class Profile:
 
 
 def _rung(number: int) -> float:
-    """A step of the ladder, grey levels; whole, so that float32 and a header's text hold the very same."""
+    """A step of the ladder, grey levels; whole, so that float32 and a header's text hold the very
+    same.
+    """
     return float(round(LOWEST_RUNG * 2 ** (number / 2)))
 
 
@@ -158,24 +181,42 @@ ROBUST = Profile(
     tried=True,
     fallbacks=((1, 5), (1, 3), (2, 3), (2, 2), (3, 2)),
 )
-FIRST_ROBUST = replace(ROBUST, coefficients=LOW_SIX, votes=8, least_votes=2.5, levels=(Level.L,), turns=False, tried=False, fallbacks=())
+FIRST_ROBUST = replace(
+    ROBUST,
+    coefficients=LOW_SIX,
+    votes=8,
+    least_votes=2.5,
+    levels=(Level.L,),
+    turns=False,
+    tried=False,
+    fallbacks=(),
+)
 """`ROBUST` as files that were made with models 1 to 3 have it."""
 
 PAPER_BETA = 1000.0
-"""The beta of the paper's Table 3; its step follows from the image's own range, by which the paper normalises."""
+"""The beta of the paper's Table 3; its step follows from the image's own range, by which the paper
+normalises.
+"""
 
 PAPER = Profile("paper", Scheme.PAPER, 4 * 4095 / PAPER_BETA, ALL_SIXTEEN, 1, alpha=0.02, margin=0)
 
 PROFILES: dict[str, Profile] = {p.name: p for p in (FAINT, DEFAULT, ROBUST, PAPER)}
 
 FORMER: dict[str, tuple[Profile, ...]] = {ROBUST.name: (FIRST_ROBUST,)}
-"""What earlier versions wrote under the names of `PROFILES`; readers try it after what is written today."""
+"""What earlier versions wrote under the names of `PROFILES`; readers try it after what is written
+today.
+"""
 
 
 def readable(profile: Profile) -> tuple[Profile, ...]:
-    """The profiles to read with where one is named: itself, and what earlier versions meant by one of `PROFILES`, at the same step."""
+    """The profiles to read with where one is named: itself, and what earlier versions meant by one
+    of `PROFILES`, at the same step.
+    """
     known = PROFILES.get(profile.name)
     if known is None or replace(profile, step=known.step, span_share=known.span_share) != known:
         return (profile,)
     former = FORMER.get(profile.name, ())
-    return (profile, *(replace(version, step=profile.step, span_share=profile.span_share) for version in former))
+    return (
+        profile,
+        *(replace(version, step=profile.step, span_share=profile.span_share) for version in former),
+    )

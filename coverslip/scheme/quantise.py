@@ -1,4 +1,6 @@
-"""Moving the coefficients of a block to the phases that the caller wants, in integers that stay legal."""
+"""Moving the coefficients of a block to the phases that the caller wants, in integers that stay
+legal.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +15,24 @@ PHASES = 256
 """Phases are counted in 1/256 of a step, in one byte."""
 
 TOLERANCE = 0.2
-"""A block whose rounded pixels leave a coefficient further than this from its phase (in steps) carries nothing; a bit flips at 0.25."""
+"""A block whose rounded pixels leave a coefficient further than this from its phase (in steps)
+carries nothing; a bit flips at 0.25.
+"""
 
 TIE = 1.37e-4
-"""Taken away before rounding, in steps and in grey levels: with whole steps exact halves are common, and this settles them alike in
-every runtime."""
+"""Taken away before rounding, in steps and in grey levels: with whole steps exact halves are
+common, and this settles them alike in every runtime."""
 
 COST_CAP = (1 << 17) - 1
-"""Costs at or above this (grey levels squared) rank alike: the graph sorts by slot and cost with one whole number for both."""
+"""Costs at or above this (grey levels squared) rank alike: the graph sorts by slot and cost with
+one whole number for both.
+"""
 
 
 NEAR_PENALTY = (COST_CAP + 1) // 2
-"""Added to the cost of blocks near the body, whose own cost is capped below it: they are taken after all that are far."""
+"""Added to the cost of blocks near the body, whose own cost is capped below it: they are taken
+after all that are far.
+"""
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,8 @@ class Moved:
 def in_steps(blocks: NDArray[np.int32], step: float) -> NDArray[np.float64]:
     """Every coefficient of blocks [..., 16], counted in steps: c / step; float64 [..., 16].
 
-    The block's first pixel is taken away before the transform and given back to DC (4 times its value), which keeps a 32-bit
-    transform of 16-bit pixels as exact as this one.
+    The block's first pixel is taken away before the transform and given back to DC (4 times its
+    value), which keeps a 32-bit transform of 16-bit pixels as exact as this one.
     """
     offset = blocks[..., :1].astype(np.float64)
     scaled: NDArray[np.float64] = (blocks - offset) @ BASIS.T
@@ -67,7 +75,9 @@ def measure(blocks: NDArray[np.int32], step: float) -> NDArray[np.float64]:
 
 
 def to_bytes(steps: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Phases, or coefficients in steps, as bytes in 1/256 of a step, rounded to nearest; whole steps wrap to 0."""
+    """Phases, or coefficients in steps, as bytes in 1/256 of a step, rounded to nearest; whole
+    steps wrap to 0.
+    """
     counted: NDArray[np.int64] = np.rint(steps * PHASES).astype(np.int64)
     return counted.astype(np.uint8)  # keeps the last eight bits, of negative numbers too
 
@@ -79,7 +89,8 @@ def move(
     step: float,
     legal: tuple[int, int],
 ) -> Moved:
-    """Move the carrying coefficients to the nearest point with the wanted phase, lift into range, round.
+    """Move the carrying coefficients to the nearest point with the wanted phase, lift into range,
+    round.
 
     Parameters
     ----------
@@ -100,10 +111,14 @@ def move(
     """
     delta = phases / PHASES - measure(blocks, step)
     delta = (delta - np.rint(delta - TIE)) * step * coefficients
-    # Pixels are integers, so rounding the change alone rounds the sum; it also keeps a 32-bit graph exact at 16 bits.
+    # Pixels are integers, so rounding the change alone rounds the sum; it also keeps a 32-bit graph
+    # exact at 16 bits.
     change = delta @ BASIS
     raised = lift(blocks + np.rint(change - TIE).astype(np.int64), step, legal)
-    moved = np.rint(change + (raised.by - raised.whole)[..., None] - TIE).astype(np.int64) + raised.whole[..., None]
+    moved = (
+        np.rint(change + (raised.by - raised.whole)[..., None] - TIE).astype(np.int64)
+        + raised.whole[..., None]
+    )
     off = ((moved - raised.by[..., None]) @ BASIS.T - delta) * coefficients / step
     usable = raised.fits & (np.abs(off).max(axis=-1) <= TOLERANCE)
     return Moved((blocks + moved).astype(np.int32), (moved**2).sum(axis=-1), usable)
@@ -116,9 +131,11 @@ class Lift:
     Attributes
     ----------
     by : float64 [...]
-        To be added to a block's pixels before they are rounded, grey levels; whole multiples of step / 4, which move DC by whole steps.
+        To be added to a block's pixels before they are rounded, grey levels; whole multiples of
+        step / 4, which move DC by whole steps.
     whole : int64 [...]
-        The whole number next to it. Only what is left of ``by`` is rounded together with the pixels.
+        The whole number next to it. Only what is left of ``by`` is rounded together with the
+        pixels.
     fits : bool [...]
         The block is in range then.
     """
@@ -146,8 +163,9 @@ def lift(rounded: NDArray[np.int64], step: float, legal: tuple[int, int]) -> Lif
 
     Notes
     -----
-    Where a step of DC moves pixels by a fraction of a grey level, rounding again may move them by one level either way: such blocks are
-    lifted as if the range were a level narrower at both ends, and what fits is known without another look at the pixels.
+    Where a step of DC moves pixels by a fraction of a grey level, rounding again may move them by
+    one level either way: such blocks are lifted as if the range were a level narrower at both ends,
+    and what fits is known without another look at the pixels.
     """
     lo, hi = legal
     rise = step / SIDE
@@ -161,7 +179,9 @@ def lift(rounded: NDArray[np.int64], step: float, legal: tuple[int, int]) -> Lif
 
 
 def rank(cost: NDArray[np.int64], near: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Cost by which blocks are chosen, from their own cost [Hb, Wb] and whether they are near the body [Hb, Wb]."""
+    """Cost by which blocks are chosen, from their own cost [Hb, Wb] and whether they are near the
+    body [Hb, Wb].
+    """
     return np.asarray(np.minimum(cost, NEAR_PENALTY - 1) + near * NEAR_PENALTY)
 
 
@@ -233,16 +253,24 @@ def embed_plane(
     blocks = to_blocks(pixels)
     index = np.flatnonzero(allowed)
     moved = move(
-        blocks.reshape(-1, COEFFICIENTS)[index], phases.reshape(-1, COEFFICIENTS)[index], coefficients, step, legal
+        blocks.reshape(-1, COEFFICIENTS)[index],
+        phases.reshape(-1, COEFFICIENTS)[index],
+        coefficients,
+        step,
+        legal,
     )
     cost = np.zeros(allowed.size, dtype=np.int64)
     usable = np.zeros(allowed.size, dtype=bool)
     cost[index], usable[index] = moved.cost, moved.usable
-    carriers = choose(rank(cost.reshape(allowed.shape), near), usable.reshape(allowed.shape), slots, votes)
+    carriers = choose(
+        rank(cost.reshape(allowed.shape), near), usable.reshape(allowed.shape), slots, votes
+    )
     stego_blocks = blocks.reshape(-1, COEFFICIENTS).copy()
     kept = carriers.reshape(-1)[index]
     stego_blocks[index[kept]] = moved.pixels[kept]
     stego = pixels.copy()
     rows, cols = allowed.shape
-    stego[: rows * SIDE, : cols * SIDE] = from_blocks(stego_blocks.reshape(*allowed.shape, COEFFICIENTS))
+    stego[: rows * SIDE, : cols * SIDE] = from_blocks(
+        stego_blocks.reshape(*allowed.shape, COEFFICIENTS)
+    )
     return stego, carriers

@@ -1,4 +1,6 @@
-"""The engine in plain numpy: the definition that the runtimes are held against. Bring your own outline of the body."""
+"""The engine in plain numpy: the definition that the runtimes are held against. Bring your own
+outline of the body.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ Outline = Callable[[NDArray[np.int32]], NDArray[np.uint8]]
 
 
 def measure_plane(pixels: NDArray[np.int32], step: float) -> NDArray[np.uint8]:
-    """Phases of one plane int32 [H, W] at a step in grey levels: uint8 [H // 4, W // 4, 16], in 1/256."""
+    """Phases of one plane int32 [H, W] at a step in grey levels: uint8 [H // 4, W // 4, 16], in
+    1/256.
+    """
     return to_bytes(in_steps(to_blocks(pixels), step))
 
 

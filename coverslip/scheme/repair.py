@@ -1,8 +1,9 @@
 """Repairing a symbol whose votes are missing or doubtful, before a QR reader sees it.
 
-A QR reader knows a module as dark or light; the votes know how sure each is. Reed-Solomon repairs twice as many codewords when it is told
-which ones to distrust (erasures), so the doubtful codewords of each block are named to it, a few more each time, and the symbol is drawn
-again from the likeliest of what comes out.
+A QR reader knows a module as dark or light; the votes know how sure each is. Reed-Solomon repairs
+twice as many codewords when it is told which ones to distrust (erasures), so the doubtful codewords
+of each block are named to it, a few more each time, and the symbol is drawn again from the
+likeliest of what comes out.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ from numpy.typing import NDArray
 from qrcode.base import rs_blocks
 from reedsolo import ReedSolomonError, RSCodec
 
+from coverslip.qr.symbol import MASK_PATTERN, Level, function_modules, side_of
 from coverslip.scheme.address import module_order
 from coverslip.scheme.reader import Votes
-from coverslip.symbol import MASK_PATTERN, Level, function_modules, side_of
 
 _SPARE = 4
-"""Parity codewords kept back for errors nobody doubted: two of them. A block repaired with none to spare may be repaired wrongly, which
-the seal would notice."""
+"""Parity codewords kept back for errors nobody doubted: two of them. A block repaired with none to
+spare may be repaired wrongly, which the seal would notice."""
 
 
 @lru_cache(maxsize=128)
-def block_layout(version: int, level: Level = Level.L) -> tuple[NDArray[np.int64], tuple[tuple[int, int], ...]]:
+def block_layout(
+    version: int, level: Level = Level.L
+) -> tuple[NDArray[np.int64], tuple[tuple[int, int], ...]]:
     """Where the codewords of each Reed-Solomon block stand in a symbol.
 
     Returns
@@ -54,7 +57,9 @@ def block_layout(version: int, level: Level = Level.L) -> tuple[NDArray[np.int64
 
 
 def _codewords(votes: Votes) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Codewords as read, unmasked, and the log-likelihood ratio of each of their bits, above 0 = 1: uint8 [n], float32 [n, 8]."""
+    """Codewords as read, unmasked, and the log-likelihood ratio of each of their bits, above 0 = 1:
+    uint8 [n], float32 [n, 8].
+    """
     side = side_of(votes.version)
     index, _ = block_layout(votes.version, votes.level)
     order = module_order(side)[: 8 * (int(index.max()) + 1)]
@@ -68,10 +73,12 @@ def _codewords(votes: Votes) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
 
 
 def _decode(block: NDArray[np.uint8], ratios: NDArray[np.float32], parity: int) -> bytes | None:
-    """The block that the votes say is likeliest, of those that decoding finds when it distrusts ever more codewords.
+    """The block that the votes say is likeliest, of those that decoding finds when it distrusts
+    ever more codewords.
 
-    Forney's generalised minimum distance decoding: each number of erasures gives at most one candidate, and the one that agrees best with
-    how sure each bit is wins. A wrong candidate that few erasures happen to allow loses against the right one.
+    Forney's generalised minimum distance decoding: each number of erasures gives at most one
+    candidate, and the one that agrees best with how sure each bit is wins. A wrong candidate that
+    few erasures happen to allow loses against the right one.
     """
     codec = RSCodec(parity)
     doubtful = np.argsort(-np.logaddexp(0.0, -np.abs(ratios)).sum(axis=1), kind="stable")
@@ -89,7 +96,8 @@ def _decode(block: NDArray[np.uint8], ratios: NDArray[np.float32], parity: int) 
 
 
 def repair(votes: Votes) -> NDArray[np.bool_] | None:
-    """The symbol that the votes mean, after Reed-Solomon with erasures; None when too much is missing.
+    """The symbol that the votes mean, after Reed-Solomon with erasures; None when too much is
+    missing.
 
     Parameters
     ----------
@@ -112,7 +120,9 @@ def repair(votes: Votes) -> NDArray[np.bool_] | None:
 
 
 def _drawn(version: int, level: Level, words: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    code = qrcode.QRCode(version=version, error_correction=level.value, border=0, mask_pattern=MASK_PATTERN)
+    code = qrcode.QRCode(
+        version=version, error_correction=level.value, border=0, mask_pattern=MASK_PATTERN
+    )
     known = function_modules(version, level)
     code.modules_count = len(known)
     code.modules = [[None if value == 0 else bool(value > 0) for value in row] for row in known]

@@ -5,11 +5,11 @@ import threading
 
 import numpy as np
 import pytest
-from coverslip.edge.engine import RUNTIMES, LiteRtEngine, load_interpreter
 
 from coverslip.engine import Engine
 from coverslip.errors import EngineError, ModelMissingError
 from coverslip.scheme.reference import measure_plane
+from coverslip_edge.engine import RUNTIMES, LiteRtEngine, load_interpreter
 from tests.graph.planes import RANGES, reference, request, stack
 
 
@@ -36,7 +36,9 @@ def test_it_keeps_the_protocol(engine):
 @pytest.mark.parametrize("legal", RANGES)
 def test_the_number_of_threads_changes_nothing(released, legal):
     wanted = request("scene", 130, 117, legal, 5, votes=20, step=4.9)
-    first, *others = [LiteRtEngine(released / "coverslip.tflite", threads=threads) for threads in (1, 2, 3)]
+    first, *others = [
+        LiteRtEngine(released / "coverslip.tflite", threads=threads) for threads in (1, 2, 3)
+    ]
     embedded = first.embed(wanted)
     phases = first.extract(wanted.pixels, wanted.step).phases
     for other in others:
@@ -87,7 +89,9 @@ def test_no_runtime_says_what_to_install(released):
 
 def test_the_second_runtime_steps_in(released):
     pytest.importorskip(RUNTIMES[0])
-    engine = LiteRtEngine(released / "coverslip.tflite", runtimes=("no_such_runtime.interpreter", RUNTIMES[0]))
+    engine = LiteRtEngine(
+        released / "coverslip.tflite", runtimes=("no_such_runtime.interpreter", RUNTIMES[0])
+    )
     assert engine.segment(np.zeros((1, 8, 8), np.int32)).mask.shape == (1, 8, 8)
 
 
@@ -100,29 +104,46 @@ def test_the_wrong_shape_is_refused_and_the_engine_goes_on(engine):
 ALONE = """
 import pickle, sys
 import numpy as np
-from coverslip.edge.engine import LiteRtEngine
+from coverslip_edge.engine import LiteRtEngine
 wanted = pickle.loads(sys.stdin.buffer.read())
 engine = LiteRtEngine(sys.argv[1], runtimes=(sys.argv[2],))
 done = engine.embed(wanted)
 measured = engine.extract(done.stego, wanted.step)
 assert "tensorflow" not in sys.modules
-np.savez(sys.argv[3], stego=done.stego, mask=done.mask, carriers=done.carriers, phases=measured.phases)
+np.savez(
+    sys.argv[3], stego=done.stego, mask=done.mask, carriers=done.carriers, phases=measured.phases
+)
 """
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("legal", RANGES)
-def test_alone_in_its_process_a_runtime_does_what_the_reference_does(released, tmp_path, runtime, legal):
-    # Beside TensorFlow in one process, tflite-runtime takes TensorFlow's kernels, which are newer, for its own.
+def test_alone_in_its_process_a_runtime_does_what_the_reference_does(
+    released, tmp_path, runtime, legal
+):
+    # Beside TensorFlow in one process, tflite-runtime takes TensorFlow's kernels, which are newer,
+    # for its own.
     pytest.importorskip(runtime.split(".")[0])
-    wanted = stack(*(request("scene", 130, 117, legal, seed, votes=4, step=4.9) for seed in range(3)))
-    words = [sys.executable, "-c", ALONE, str(released / "coverslip.tflite"), runtime, str(tmp_path / "done.npz")]
+    wanted = stack(
+        *(request("scene", 130, 117, legal, seed, votes=4, step=4.9) for seed in range(3))
+    )
+    words = [
+        sys.executable,
+        "-c",
+        ALONE,
+        str(released / "coverslip.tflite"),
+        runtime,
+        str(tmp_path / "done.npz"),
+    ]
     done = subprocess.run(words, check=False, capture_output=True, input=pickle.dumps(wanted))
     assert done.returncode == 0, done.stderr.decode()
     with np.load(tmp_path / "done.npz") as found:
         stego, carriers = reference(wanted, found["mask"])
         np.testing.assert_array_equal(found["carriers"], carriers)
-        assert np.count_nonzero(found["stego"] != stego) <= stego.size // 10**5 and np.abs(found["stego"] - stego).max() <= 1
+        assert (
+            np.count_nonzero(found["stego"] != stego) <= stego.size // 10**5
+            and np.abs(found["stego"] - stego).max() <= 1
+        )
         for number, plane in enumerate(found["stego"]):
             expected = measure_plane(plane, float(wanted.step[number]))
             assert np.abs((found["phases"][number] - expected).astype(np.int8)).max() <= 1
@@ -130,7 +151,12 @@ def test_alone_in_its_process_a_runtime_does_what_the_reference_does(released, t
 
 def test_it_works_without_tensorflow(released):
     code = (
-        "import sys, numpy as np; sys.modules['tensorflow'] = None; from coverslip.edge.engine import LiteRtEngine;"
-        f"LiteRtEngine({str(released / 'coverslip.tflite')!r}).extract(np.zeros((1, 8, 8), np.int32), np.ones(1, np.float32))"
+        "import sys, numpy as np; sys.modules['tensorflow'] = None; from coverslip_edge.engine "
+        "import LiteRtEngine;"
+        f"LiteRtEngine({str(released / 'coverslip.tflite')!r}).extract(np.zeros((1, 8, 8), "
+        "np.int32), np.ones(1, np.float32))"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode
+        == 0
+    )

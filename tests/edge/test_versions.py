@@ -1,17 +1,19 @@
-"""What an earlier version wrote, the next one reads; what one runtime writes, every other one reads."""
+"""What an earlier version wrote, the next one reads; what one runtime writes, every other one
+reads.
+"""
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from coverslip.edge.engine import RUNTIMES, LiteRtEngine
-from coverslip.graph import export
-from coverslip.graph.engine import TensorFlowEngine
 
 from coverslip import pipeline
 from coverslip import record as records
-from coverslip.dicom import header
+from coverslip.deidentification import header
 from coverslip.dicom.instance import read_instance
 from coverslip.scheme.profiles import DEFAULT, PROFILES
+from coverslip_edge.engine import RUNTIMES, LiteRtEngine
+from coverslip_graph import export
+from coverslip_graph.engine import TensorFlowEngine
 from tests import golden
 from tests.covers import head_ct
 
@@ -25,7 +27,11 @@ WRITERS = ["tensorflow", *RUNTIMES]
 def recorded(dataset, path):
     """The encoded record of a cover."""
     dataset.save_as(path)
-    _, record, _ = header.deidentify(read_instance(path).dataset, pipeline.uid_key(golden.IDENTITY.recipient), allow_burned_in=False)
+    _, record, _ = header.deidentify(
+        read_instance(path).dataset,
+        pipeline.uid_key(golden.IDENTITY.recipient),
+        allow_burned_in=False,
+    )
     return records.encode(record)
 
 
@@ -46,7 +52,10 @@ def test_files_of_released_models_are_read_without_one(path, phantom):
 def test_naming_a_profile_reads_what_every_version_wrote_under_that_name(path, phantom):
     instance = read_instance(path)
     profile = pipeline.settle_step(PROFILES[path.stem.split("-")[1]], None, instance)
-    assert records.encode(pipeline.extract(instance, golden.IDENTITY, profile=profile).record) == phantom[1]
+    assert (
+        records.encode(pipeline.extract(instance, golden.IDENTITY, profile=profile).record)
+        == phantom[1]
+    )
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
@@ -70,13 +79,19 @@ def next_version(bright, tmp_path_factory):
 
 
 @pytest.mark.parametrize("later", WRITERS)
-def test_the_next_version_reads_what_the_previous_one_wrote(released, next_version, phantom, later, tmp_path):
+def test_the_next_version_reads_what_the_previous_one_wrote(
+    released, next_version, phantom, later, tmp_path
+):
     path, expected = phantom
     previous = LiteRtEngine(released / "coverslip.tflite")
-    pipeline.embed(read_instance(path), golden.IDENTITY.recipient, previous, pipeline.EmbedOptions(DEFAULT)).write(tmp_path / "stego.dcm")
+    pipeline.embed(
+        read_instance(path), golden.IDENTITY.recipient, previous, pipeline.EmbedOptions(DEFAULT)
+    ).write(tmp_path / "stego.dcm")
     engine = of_runtime(later, next_version)
     stego = read_instance(tmp_path / "stego.dcm")
-    assert np.mean(engine.segment(stego.planes).mask) < 0.7 * np.mean(previous.segment(stego.planes).mask)
+    assert np.mean(engine.segment(stego.planes).mask) < 0.7 * np.mean(
+        previous.segment(stego.planes).mask
+    )
     assert records.encode(pipeline.extract(stego, golden.IDENTITY, engine).record) == expected
 
 
@@ -100,13 +115,21 @@ def head(tmp_path_factory):
 def test_every_reader_reads_every_writer(writer, released, head, tmp_path):
     path, expected = head
     engine = of_runtime(writer, released)
-    pipeline.embed(read_instance(path), golden.IDENTITY.recipient, engine, pipeline.EmbedOptions(DEFAULT)).write(tmp_path / "stego.dcm")
+    pipeline.embed(
+        read_instance(path), golden.IDENTITY.recipient, engine, pipeline.EmbedOptions(DEFAULT)
+    ).write(tmp_path / "stego.dcm")
     stego = read_instance(tmp_path / "stego.dcm")
     for reader in [None, *(of_runtime(name, released) for name in WRITERS)]:
         assert records.encode(pipeline.extract(stego, golden.IDENTITY, reader).record) == expected
 
 
 def test_the_versions_differ_in_more_than_their_number(bright, next_version):
-    reader = tf.train.load_checkpoint(str(next_version / "coverslip" / "8" / "variables" / "variables"))
-    held = [reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if "share" in name and "OBJECT" not in name]
+    reader = tf.train.load_checkpoint(
+        str(next_version / "coverslip" / "8" / "variables" / "variables")
+    )
+    held = [
+        reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if "share" in name and "OBJECT" not in name
+    ]
     assert held and not np.allclose(held[0], bright.share.numpy())

@@ -1,4 +1,6 @@
-"""One small model in both forms, made once: the whole graph with a network that takes what is bright for body."""
+"""One small model in both forms, made once: the whole graph with a network that takes what is
+bright for body.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +9,23 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from coverslip.edge.engine import RUNTIMES, LiteRtEngine, load_interpreter
-from coverslip.graph import export
-from coverslip.graph.engine import TensorFlowEngine
+
+from coverslip_edge.engine import RUNTIMES, LiteRtEngine, load_interpreter
+from coverslip_graph import export
+from coverslip_graph.engine import TensorFlowEngine
 
 
 class Bright(tf.Module):
-    """Body is what is brighter than the middle of the image's own range and 40 grey levels above its darkest pixel."""
+    """Body is what is brighter than the middle of the image's own range and 40 grey levels above
+    its darkest pixel.
+    """
 
     def __init__(self) -> None:
         super().__init__(name="bright")
         self.share = tf.Variable(0.5, trainable=False, name="share")
 
     def segment(self, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mask and score as `coverslip.graph.network.Network.segment` gives them."""
+        """Mask and score as `coverslip_graph.network.Network.segment` gives them."""
         plane = tf.cast(pixels, tf.float32)
         low = tf.reduce_min(plane, axis=[1, 2], keepdims=True)
         high = tf.reduce_max(plane, axis=[1, 2], keepdims=True)
@@ -62,7 +67,9 @@ def engine(released: Path, tensorflow_engine: TensorFlowEngine, request: pytest.
 
 @pytest.fixture(scope="session")
 def runners(released: Path):
-    """The embed signature of every installed runtime, whole batches at a time: request in, outputs by name out."""
+    """The embed signature of every installed runtime, whole batches at a time: request in, outputs
+    by name out.
+    """
     saved = tf.saved_model.load(str(released / "coverslip" / "7"))
     signature = saved.signatures["embed"]
 
@@ -71,7 +78,12 @@ def runners(released: Path):
         return {name: value.numpy() for name, value in outputs.items()}
 
     def litert(runtime):
-        runner = load_interpreter(released / "coverslip.tflite", 2, (runtime,)).get_signature_runner("embed")
+        runner = load_interpreter(
+            released / "coverslip.tflite", 2, (runtime,)
+        ).get_signature_runner("embed")
         return lambda wanted: runner(**vars(wanted))
 
-    return [tensorflow, *(litert(name) for name in RUNTIMES if importlib.util.find_spec(name.split(".")[0]))]
+    return [
+        tensorflow,
+        *(litert(name) for name in RUNTIMES if importlib.util.find_spec(name.split(".")[0])),
+    ]

@@ -1,4 +1,6 @@
-"""Planes, requests and the reference's answer, for every test that compares a runtime with the reference."""
+"""Planes, requests and the reference's answer, for every test that compares a runtime with the
+reference.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from coverslip.scheme.reference import ReferenceEngine
 KINDS = ("floor", "ceiling", "noise", "dark", "columns", "chequer", "ramp", "graded", "scene")
 RANGES = ((0, 255), (0, 511), (0, 1023), (0, 4095), (0, 65535), (-1024, 3071), (-32768, 32767))
 STEPS = (2.3, 6.0, 6.7, 8.0, 13.7, 63.1, 64.0, 724.0)
-"""Grey levels. With whole steps exact halves are common; `coverslip.scheme.quantise.TIE` settles them."""
+"""Grey levels. With whole steps exact halves are common; `coverslip.scheme.quantise.TIE` settles
+them.
+"""
 
 
 def plane(kind: str, height: int, width: int, legal: tuple[int, int], seed: int) -> np.ndarray:
@@ -33,10 +37,16 @@ def plane(kind: str, height: int, width: int, legal: tuple[int, int], seed: int)
     elif kind == "ramp":
         made = lo + (row * width + column) * (hi - lo) // max(height * width - 1, 1)
     elif kind == "graded":
-        made = lo + np.minimum((row * width + column) * random.integers(8, 90) // (height * width), hi - lo)
+        made = lo + np.minimum(
+            (row * width + column) * random.integers(8, 90) // (height * width), hi - lo
+        )
     else:
         disc = ((row - height / 2) / height) ** 2 + ((column - width / 2) / width) ** 2 < 0.1
-        made = np.where(disc, random.integers((lo + hi) // 2, hi + 1, (height, width)), lo + random.integers(0, 12, (height, width)))
+        made = np.where(
+            disc,
+            random.integers((lo + hi) // 2, hi + 1, (height, width)),
+            lo + random.integers(0, 12, (height, width)),
+        )
     return made.astype(np.int32)
 
 
@@ -74,7 +84,9 @@ def request(
 
 def stack(*requests: EmbedRequest) -> EmbedRequest:
     """Requests for images of one size as one batch."""
-    return EmbedRequest(**{name: np.concatenate([getattr(r, name) for r in requests]) for name in vars(requests[0])})
+    return EmbedRequest(
+        **{name: np.concatenate([getattr(r, name) for r in requests]) for name in vars(requests[0])}
+    )
 
 
 @st.composite
@@ -90,7 +102,9 @@ def requests(draw: st.DrawFn, steps: tuple[float, ...] = STEPS) -> EmbedRequest:
         step=draw(st.sampled_from(steps)),
         votes=draw(st.integers(1, 5)),
         margin=draw(st.integers(0, 32)),
-        coefficients=draw(st.sampled_from([ALL_SIXTEEN, LOW_TEN, LOW_SIX, LOW_FOUR, (0,), (5, 10)])),
+        coefficients=draw(
+            st.sampled_from([ALL_SIXTEEN, LOW_TEN, LOW_SIX, LOW_FOUR, (0,), (5, 10)])
+        ),
         padding=draw(st.sampled_from([None, legal[0], legal[0] + 3])),
         slots=draw(st.sampled_from([1, 7, 200, 8190])),
     )

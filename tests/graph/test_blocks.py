@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from coverslip.graph import blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import fft
 
 from coverslip.scheme import dct
+from coverslip_graph import blocks
 
 
 def test_the_basis_is_the_references():
@@ -18,14 +18,20 @@ def test_forward_is_tf_signal_dct_along_both_axes():
     block = random.normal(0, 100, (1, 3, 5, 16)).astype(np.float32)
     square = tf.reshape(block, [1, 3, 5, 4, 4])
     rows = tf.signal.dct(square, norm="ortho")
-    both = tf.transpose(tf.signal.dct(tf.transpose(rows, [0, 1, 2, 4, 3]), norm="ortho"), [0, 1, 2, 4, 3])
-    np.testing.assert_allclose(blocks.forward(block), tf.reshape(both, [1, 3, 5, 16]), rtol=1e-4, atol=1e-3)
+    both = tf.transpose(
+        tf.signal.dct(tf.transpose(rows, [0, 1, 2, 4, 3]), norm="ortho"), [0, 1, 2, 4, 3]
+    )
+    np.testing.assert_allclose(
+        blocks.forward(block), tf.reshape(both, [1, 3, 5, 16]), rtol=1e-4, atol=1e-3
+    )
 
 
 def test_forward_is_scipys_dctn():
     block = np.random.default_rng(2).normal(0, 100, (1, 1, 1, 16)).astype(np.float32)
     expected = fft.dctn(block.reshape(4, 4).astype(np.float64), norm="ortho")
-    np.testing.assert_allclose(np.reshape(blocks.forward(block), (4, 4)), expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        np.reshape(blocks.forward(block), (4, 4)), expected, rtol=1e-4, atol=1e-3
+    )
 
 
 def test_inverse_undoes_forward():

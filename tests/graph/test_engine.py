@@ -3,11 +3,11 @@ import sys
 
 import numpy as np
 import pytest
-from coverslip.graph.engine import TensorFlowEngine
 
 from coverslip.engine import Engine
 from coverslip.errors import EngineError, ModelMissingError
 from coverslip.models import ENVIRONMENT, ModelKind, find_model
+from coverslip_graph.engine import TensorFlowEngine
 from tests.graph.planes import request
 
 
@@ -42,7 +42,10 @@ def test_the_wrong_shape_is_refused_by_name(tensorflow_engine):
 
 
 def test_making_an_engine_imports_no_tensorflow():
-    code = "import sys, coverslip.graph.engine as e; e.TensorFlowEngine(); sys.exit('tensorflow' in sys.modules)"
+    code = (
+        "import sys, coverslip_graph.engine as e; e.TensorFlowEngine(); sys.exit('tensorflow' in "
+        "sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from coverslip.graph import export
-from coverslip.graph.engine import SIGNATURES, TensorFlowEngine
 
 from coverslip.engine import Embedded, Measured
+from coverslip_graph import export
+from coverslip_graph.engine import SIGNATURES, TensorFlowEngine
 
 pytestmark = pytest.mark.slow
 """These tests run networks, or files by the dozen."""
@@ -45,27 +45,43 @@ def test_the_savedmodel_has_these_signatures_and_no_others(released):
 
 def test_inputs_and_outputs_are_named_typed_and_shaped_as_promised(record):
     for name in SIGNATURES:
-        inputs = {key: (value["dtype"], value["shape"]) for key, value in record["signatures"][name]["inputs"].items()}
+        inputs = {
+            key: (value["dtype"], value["shape"])
+            for key, value in record["signatures"][name]["inputs"].items()
+        }
         assert inputs == INPUTS[name]
-        assert {key: value["dtype"] for key, value in record["signatures"][name]["outputs"].items()} == OUTPUTS[name]
+        assert {
+            key: value["dtype"] for key, value in record["signatures"][name]["outputs"].items()
+        } == OUTPUTS[name]
 
 
 def test_every_output_has_the_batch_dimension(record):
     for signature in record["signatures"].values():
-        assert all(tensor["shape"] == [] or len(tensor["shape"]) >= 1 for tensor in signature["outputs"].values())
+        assert all(
+            tensor["shape"] == [] or len(tensor["shape"]) >= 1
+            for tensor in signature["outputs"].values()
+        )
 
 
 def test_the_tflite_has_the_same_signatures(released):
-    interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(released / "coverslip.tflite"))
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(
+        str(released / "coverslip.tflite")
+    )
     found = interpreter.get_signature_list()
-    assert {name: sorted(value["inputs"]) for name, value in found.items()} == {name: sorted(value) for name, value in INPUTS.items()}
-    assert {name: sorted(value["outputs"]) for name, value in found.items()} == {name: sorted(value) for name, value in OUTPUTS.items()}
+    assert {name: sorted(value["inputs"]) for name, value in found.items()} == {
+        name: sorted(value) for name, value in INPUTS.items()
+    }
+    assert {name: sorted(value["outputs"]) for name, value in found.items()} == {
+        name: sorted(value) for name, value in OUTPUTS.items()
+    }
 
 
 def test_both_forms_and_the_record_carry_one_version_and_the_right_hashes(released, record):
     assert record["version"] == 7
     assert export.read_metadata((released / "coverslip.tflite").read_bytes())["version"] == 7
-    extra = json.loads((released / "coverslip" / "7" / "assets.extra" / export.METADATA).read_text())
+    extra = json.loads(
+        (released / "coverslip" / "7" / "assets.extra" / export.METADATA).read_text()
+    )
     assert extra == export.read_metadata((released / "coverslip.tflite").read_bytes())
     assert record["tflite_sha256"] == export.digest(released / "coverslip.tflite")
     assert record["savedmodel_sha256"] == export.digest(released / "coverslip" / "7")
@@ -78,7 +94,9 @@ def test_serving_finds_a_warm_up_request_for_each_signature(released):
     seen = []
     for item in tf.data.TFRecordDataset(str(path)):
         request = prediction_log.PredictionLog.FromString(item.numpy()).predict_log.request
-        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+        inputs = {
+            name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()
+        }
         assert "mask" in saved.signatures[request.model_spec.signature_name](**inputs)
         seen.append(request.model_spec.signature_name)
     assert seen == list(SIGNATURES)
@@ -102,7 +120,11 @@ def savedmodel_operations(folder):
     """Every operation of a SavedModel's graph and functions."""
     from tensorflow.core.protobuf import saved_model_pb2
 
-    graph = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
+    graph = (
+        saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+        .meta_graphs[0]
+        .graph_def
+    )
     found = {node.op for node in graph.node}
     for function in graph.library.function:
         found |= {node.op for node in function.node_def}
@@ -121,7 +143,9 @@ def test_the_savedmodel_uses_only_operations_that_tensorflow_registers_and_no_py
 def test_the_tflite_uses_only_built_in_operations(released):
     from tensorflow.lite.python import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs((released / "coverslip.tflite").read_bytes(), 0))
+    model = schema.ModelT.InitFromObj(
+        schema.Model.GetRootAs((released / "coverslip.tflite").read_bytes(), 0)
+    )
     assert len(model.subgraphs) == len(SIGNATURES)
     assert len(model.operatorCodes) > 30
     for code in model.operatorCodes:
@@ -142,7 +166,11 @@ class Careless:
 
     def embed(self, request):
         out = self.inner.embed(request)
-        return Embedded(np.maximum(out.stego, 1), out.mask, out.carriers) if self.fault == "stego" else out
+        return (
+            Embedded(np.maximum(out.stego, 1), out.mask, out.carriers)
+            if self.fault == "stego"
+            else out
+        )
 
     def extract(self, pixels, step):
         out = self.inner.extract(pixels, step)
@@ -173,10 +201,14 @@ def test_versions_are_kept_beside_each_other_and_the_highest_is_taken(released, 
     shutil.copytree(released / "coverslip", tmp_path / "coverslip")
     shutil.copytree(tmp_path / "coverslip" / "7", tmp_path / "coverslip" / "10")
     (tmp_path / "coverslip" / "7" / "saved_model.pb").unlink()
-    assert TensorFlowEngine(tmp_path / "coverslip").segment(np.zeros((1, 8, 8), np.int32)).mask.shape == (1, 8, 8)
+    assert TensorFlowEngine(tmp_path / "coverslip").segment(
+        np.zeros((1, 8, 8), np.int32)
+    ).mask.shape == (1, 8, 8)
 
 
-@pytest.mark.parametrize(("version", "source"), [(7, "other weights' digest"), (6, "weights' digest")])
+@pytest.mark.parametrize(
+    ("version", "source"), [(7, "other weights' digest"), (6, "weights' digest")]
+)
 def test_another_version_or_a_higher_one_is_not_replaced_unasked(bright, released, version, source):
     before = export.digest(released)
     with pytest.raises(export.ExportError, match="--force"):
@@ -190,20 +222,31 @@ def test_a_folder_of_that_name_that_says_nothing_of_itself_is_not_replaced(brigh
         export.export(bright, tmp_path, 3, "weights' digest")
 
 
-def test_the_command_exports_over_what_was_there_when_told_to(bright, tmp_path, monkeypatch, capsys):
-    from coverslip.graph.network import Network
-
+def test_the_command_exports_over_what_was_there_when_told_to(
+    bright, tmp_path, monkeypatch, capsys
+):
     from coverslip.cli import main
+    from coverslip_graph.network import Network
 
     (tmp_path / "weights.npz").write_bytes(b"weights")
     (tmp_path / "coverslip" / "3").mkdir(parents=True)
     monkeypatch.setattr(Network, "load", lambda path: bright)
-    words = ["export", "--weights", str(tmp_path / "weights.npz"), "--version", "3", "--out", str(tmp_path)]
+    words = [
+        "export",
+        "--weights",
+        str(tmp_path / "weights.npz"),
+        "--version",
+        "3",
+        "--out",
+        str(tmp_path),
+    ]
     assert main(words) == 1
     assert "--force" in capsys.readouterr().err
     assert main([*words, "--force", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["version"] == 3 and record["weights_sha256"] == export.digest(tmp_path / "weights.npz")
+    assert record["version"] == 3 and record["weights_sha256"] == export.digest(
+        tmp_path / "weights.npz"
+    )
     assert record == json.loads((tmp_path / "model.json").read_text())
     assert record["tflite_sha256"] == export.digest(tmp_path / "coverslip.tflite")
 

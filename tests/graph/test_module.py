@@ -11,7 +11,9 @@ from coverslip.scheme.dct import to_blocks
 from coverslip.scheme.quantise import measure, to_bytes
 from tests.graph.planes import RANGES, reference, request, requests, stack
 
-once = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+once = settings(
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 @pytest.mark.slow
@@ -22,7 +24,8 @@ def test_stego_and_carriers_are_the_references(engine, wanted):
     stego, carriers = reference(wanted, embedded.mask)
     np.testing.assert_array_equal(embedded.carriers, carriers)
     difference = np.abs(embedded.stego - stego)
-    # Float32 against float64: of these small planes' pixels, one in a million lies where it falls the other way.
+    # Float32 against float64: of these small planes' pixels, one in a million lies where it falls
+    # the other way.
     assert difference.max() <= 1 and np.count_nonzero(difference) <= 1
 
 
@@ -50,7 +53,9 @@ def test_only_carriers_change_and_they_read_back(engine, wanted):
 
 
 def test_an_image_where_no_block_may_carry_stays_as_it_is(engine):
-    wanted = replace(request("scene", 64, 96, (0, 4095), 1), legal=np.array([[5000, 6000]], np.int32))
+    wanted = replace(
+        request("scene", 64, 96, (0, 4095), 1), legal=np.array([[5000, 6000]], np.int32)
+    )
     embedded = engine.embed(wanted)
     np.testing.assert_array_equal(embedded.stego, wanted.pixels)
     assert not embedded.carriers.any()
@@ -85,7 +90,16 @@ def test_at_most_one_pixel_in_100_000_differs_and_by_one_level(engine, legal):
 def test_the_batch_changes_nothing(engine, height, width):
     kinds = ["scene", "dark", "noise", "floor", "scene"]
     ones = [
-        request(kind, height, width, RANGES[seed], seed, step=3.3 + seed, votes=1 + seed, margin=3 * seed)
+        request(
+            kind,
+            height,
+            width,
+            RANGES[seed],
+            seed,
+            step=3.3 + seed,
+            votes=1 + seed,
+            margin=3 * seed,
+        )
         for seed, kind in enumerate(kinds)
     ]
     together = engine.embed(stack(*ones))
@@ -100,7 +114,12 @@ def test_the_batch_changes_nothing(engine, height, width):
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_the_graph_itself_takes_batches(runners, batch, height, width, seed):
     """What a server that merges requests relies on; the engines pass images one by one."""
-    ones = [request("scene", height, width, (0, 4095), seed + i, votes=1 + i, margin=2 * i, step=5.3 + i) for i in range(batch)]
+    ones = [
+        request(
+            "scene", height, width, (0, 4095), seed + i, votes=1 + i, margin=2 * i, step=5.3 + i
+        )
+        for i in range(batch)
+    ]
     for run in runners:
         together = run(stack(*ones))
         stego, carriers = reference(stack(*ones), together["mask"])

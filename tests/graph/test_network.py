@@ -11,19 +11,21 @@ from numpy.typing import NDArray
 from pydicom.data import get_testdata_file
 from scipy import ndimage
 
+from tests.paths import ROOT
+
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("official.vision")
 
-from coverslip.graph.network import Network, write_weights  # noqa: E402
-from coverslip.graph.paste import paste  # noqa: E402
-from coverslip.graph.preprocess import SIDE, hat_weights, prepare  # noqa: E402
-from coverslip.graph.refine import CELLS, refine  # noqa: E402
-from coverslip.graph.regions import HatAligner, greedy  # noqa: E402
+from coverslip_graph.network import Network, write_weights  # noqa: E402
+from coverslip_graph.paste import paste  # noqa: E402
+from coverslip_graph.preprocess import SIDE, hat_weights, prepare  # noqa: E402
+from coverslip_graph.refine import CELLS, refine  # noqa: E402
+from coverslip_graph.regions import HatAligner, greedy  # noqa: E402
 
 pytestmark = pytest.mark.slow
 """These tests run networks, or files by the dozen."""
 
-WEIGHTS = Path(__file__).parents[2] / "models" / "weights.npz"
+WEIGHTS = ROOT / "models" / "weights.npz"
 
 
 def phantom(height: int, width: int, seed: int = 0) -> NDArray[np.int32]:
@@ -31,7 +33,9 @@ def phantom(height: int, width: int, seed: int = 0) -> NDArray[np.int32]:
     rng = np.random.default_rng(seed)
     rows, columns = np.ogrid[:height, :width]
     body = ((rows / height - 0.5) / 0.35) ** 2 + ((columns / width - 0.5) / 0.4) ** 2 < 1
-    return np.where(body, 1000 + rng.normal(0, 30, body.shape), 20 + rng.normal(0, 5, body.shape)).astype(np.int32)
+    return np.where(
+        body, 1000 + rng.normal(0, 30, body.shape), 20 + rng.normal(0, 5, body.shape)
+    ).astype(np.int32)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,9 @@ class TestPrepare:
         assert np.allclose(np.sum(weights, axis=1), 1.0, atol=1e-5)
 
     def test_a_frame_sized_picture_is_not_resampled(self) -> None:
-        weights = hat_weights(tf.range(SIDE, dtype=tf.float32) + 0.5, tf.constant(SIDE), tf.constant(1.0))
+        weights = hat_weights(
+            tf.range(SIDE, dtype=tf.float32) + 0.5, tf.constant(SIDE), tf.constant(1.0)
+        )
         assert np.array_equal(weights, np.eye(SIDE))
 
     def test_keeps_the_aspect_ratio(self) -> None:
@@ -68,22 +74,31 @@ class TestPrepare:
         pixels = phantom(512, 512)
         spoilt = pixels.copy()
         spoilt[250:260, 250:260] = 60000
-        change = np.abs(prepare(tf.constant(pixels[None])).image - prepare(tf.constant(spoilt[None])).image)
+        change = np.abs(
+            prepare(tf.constant(pixels[None])).image - prepare(tf.constant(spoilt[None])).image
+        )
         assert change[0, :100].max() < 0.02
 
     def test_background_changes_hardly_move_the_body(self) -> None:
         pixels = phantom(512, 512)
         noise = np.random.default_rng(1).integers(-8, 9, pixels.shape)
         stego = np.where(pixels < 500, pixels + noise, pixels)
-        change = np.abs(prepare(tf.constant(pixels[None])).image - prepare(tf.constant(stego[None])).image)
+        change = np.abs(
+            prepare(tf.constant(pixels[None])).image - prepare(tf.constant(stego[None])).image
+        )
         assert change[0, 96:160, 96:160].max() < 0.01
 
     def test_an_air_of_zeros_stays_where_it_was(self) -> None:
-        # The lowest of many block means falls with the noise of an embedding; it used to shift the square root of every dark pixel.
+        # The lowest of many block means falls with the noise of an embedding; it used to shift the
+        # square root of every dark pixel.
         pixels = np.where(phantom(512, 512) > 500, 30, 0).astype(np.int32)
         noise = np.random.default_rng(1).integers(-7, 8, pixels.shape)
-        stego = np.where((pixels == 0) & (np.random.default_rng(2).random(pixels.shape) < 0.1), noise, pixels)
-        cover, after = (prepare(tf.constant(image[None])) for image in (pixels, stego.astype(np.int32)))
+        stego = np.where(
+            (pixels == 0) & (np.random.default_rng(2).random(pixels.shape) < 0.1), noise, pixels
+        )
+        cover, after = (
+            prepare(tf.constant(image[None])) for image in (pixels, stego.astype(np.int32))
+        )
         quiet = ndimage.minimum_filter((pixels == stego).astype(np.uint8), 5)[::2, ::2] == 1
         assert np.abs(cover.image - after.image)[0][quiet].max() < 0.05
 
@@ -92,7 +107,9 @@ class TestRegions:
     def test_greedy_agrees_with_tensorflow(self) -> None:
         rng = np.random.default_rng(3)
         low = rng.uniform(0, 60, (2, 40, 2))
-        boxes = np.concatenate([low, low + rng.uniform(10, 60, low.shape)], axis=-1).astype(np.float32)
+        boxes = np.concatenate([low, low + rng.uniform(10, 60, low.shape)], axis=-1).astype(
+            np.float32
+        )
         scores = rng.uniform(0.01, 1, (2, 40)).astype(np.float32)
         chosen, chosen_scores = greedy(tf.constant(boxes), tf.constant(scores), 6, 0.4)
         for image in range(2):
@@ -112,7 +129,10 @@ class TestRegions:
         steps = (np.arange(5) + 0.5) / 5
         rows, columns = (8 + 52 * steps) / 4 - 0.5, (4 + 46 * steps) / 4 - 0.5
         where = np.meshgrid(rows, columns, indexing="ij")
-        wanted = [ndimage.map_coordinates(level[0, ..., c], where, order=1, mode="nearest") for c in range(3)]
+        wanted = [
+            ndimage.map_coordinates(level[0, ..., c], where, order=1, mode="nearest")
+            for c in range(3)
+        ]
         assert np.allclose(crop, np.stack(wanted, axis=-1), atol=1e-5)
 
 
@@ -120,7 +140,9 @@ class TestPaste:
     BOX = (40.0, 20.0, 200.0, 180.0)
 
     def pasted(self, score: float, count: int) -> NDArray[np.float32]:
-        plane: NDArray[np.float32] = paste(tf.ones([1, 1, 28, 28]), tf.constant([[self.BOX]]), tf.constant([[score]]), count).numpy()
+        plane: NDArray[np.float32] = paste(
+            tf.ones([1, 1, 28, 28]), tf.constant([[self.BOX]]), tf.constant([[score]]), count
+        ).numpy()
         return plane
 
     @pytest.mark.parametrize("count", [SIDE, SIDE // 2])
@@ -135,15 +157,25 @@ class TestPaste:
 
 
 def refined(pixels: NDArray[np.int32], probability: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The mask uint8 [H, W] from an image [H, W] and a probability [CELLS, CELLS] over its frame."""
+    """The mask uint8 [H, W] from an image [H, W] and a probability [CELLS, CELLS] over its
+    frame.
+    """
     prepared = prepare(tf.constant(pixels[None]))
-    mask = refine(tf.constant(probability[None]), prepared.plane, prepared.levels, tf.constant(pixels[None]), prepared.scale)
+    mask = refine(
+        tf.constant(probability[None]),
+        prepared.plane,
+        prepared.levels,
+        tf.constant(pixels[None]),
+        prepared.scale,
+    )
     out: NDArray[np.uint8] = mask.numpy()[0]
     return out
 
 
 class TestRefine:
-    """A rim drawn a little wide goes to the edge that the pixels show; what the pixels do not show stays as the network had it."""
+    """A rim drawn a little wide goes to the edge that the pixels show; what the pixels do not show
+    stays as the network had it.
+    """
 
     @pytest.mark.parametrize("size", [(512, 512), (384, 274), (200, 256)])
     def test_a_wide_rim_goes_to_the_edge(self, size: tuple[int, int]) -> None:
@@ -153,11 +185,19 @@ class TestRefine:
         rows = np.minimum(((np.arange(CELLS) + 0.5) * cell).astype(int), size[0] - 1)
         columns = np.minimum(((np.arange(CELLS) + 0.5) * cell).astype(int), size[1] - 1)
         covered = np.outer(np.arange(CELLS) < size[0] / cell, np.arange(CELLS) < size[1] / cell)
-        wide = (ndimage.binary_dilation(body, iterations=round(1.5 * cell))[np.ix_(rows, columns)] & covered).astype(np.float32)
+        wide = (
+            ndimage.binary_dilation(body, iterations=round(1.5 * cell))[np.ix_(rows, columns)]
+            & covered
+        ).astype(np.float32)
         mask = refined(pixels, 0.9 * wide).astype(bool)
         wrong = np.count_nonzero(mask != body) / body.sum()
         assert wrong < 0.005
-        assert wrong < 0.1 * np.count_nonzero(ndimage.binary_dilation(body, iterations=round(1.5 * cell)) != body) / body.sum()
+        assert (
+            wrong
+            < 0.1
+            * np.count_nonzero(ndimage.binary_dilation(body, iterations=round(1.5 * cell)) != body)
+            / body.sum()
+        )
 
     def test_a_flat_image_keeps_the_networks_mask(self) -> None:
         probability = np.zeros((CELLS, CELLS), np.float32)
@@ -179,7 +219,9 @@ class TestNetwork:
     def test_weights_survive_saving(self, network: Network, tmp_path: Path) -> None:
         network.save_weights(tmp_path / "again.npz")
         pixels = tf.constant(phantom(200, 180)[None])
-        assert np.array_equal(Network.load(tmp_path / "again.npz").segment(pixels).mask, network.segment(pixels).mask)
+        assert np.array_equal(
+            Network.load(tmp_path / "again.npz").segment(pixels).mask, network.segment(pixels).mask
+        )
 
     def test_refuses_other_weights(self, network: Network, tmp_path: Path) -> None:
         write_weights(tmp_path / "other.npz", [np.zeros(3, np.float32)])
@@ -189,7 +231,9 @@ class TestNetwork:
     def test_outlines_a_head(self, network: Network) -> None:
         path = get_testdata_file("J2K_pixelrep_mismatch.dcm")
         pixels = pydicom.dcmread(path).pixel_array.astype(np.int32)
-        opened = ndimage.binary_opening(pixels > -300, iterations=3)  # Hounsfield units; skin is above
+        opened = ndimage.binary_opening(
+            pixels > -300, iterations=3
+        )  # Hounsfield units; skin is above
         parts, _ = ndimage.label(opened)
         wanted = ndimage.binary_fill_holes(parts == np.argmax(np.bincount(parts.ravel())[1:]) + 1)
         outlined = network.segment(tf.constant(pixels[None]))
@@ -205,8 +249,12 @@ class TestNetwork:
 
     def test_converts_with_builtin_ops_and_agrees(self, network: Network) -> None:
         interpreters = pytest.importorskip("ai_edge_litert.interpreter")
-        traced = tf.function(network.segment, input_signature=[tf.TensorSpec([None, None, None], tf.int32, "pixels")])
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.get_concrete_function()], network)
+        traced = tf.function(
+            network.segment, input_signature=[tf.TensorSpec([None, None, None], tf.int32, "pixels")]
+        )
+        converter = tf.lite.TFLiteConverter.from_concrete_functions(
+            [traced.get_concrete_function()], network
+        )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         interpreter = interpreters.Interpreter(model_content=converter.convert())
         where = interpreter.get_input_details()[0]["index"]
@@ -216,6 +264,9 @@ class TestNetwork:
             interpreter.allocate_tensors()
             interpreter.set_tensor(where, pixels)
             interpreter.invoke()
-            outputs = [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
+            outputs = [
+                interpreter.get_tensor(detail["index"])
+                for detail in interpreter.get_output_details()
+            ]
             mask = next(output for output in outputs if output.dtype == np.uint8)
             assert np.mean(mask != traced(tf.constant(pixels)).mask.numpy()) < 1e-3

@@ -1,25 +1,37 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from coverslip.graph import quantiser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coverslip.scheme import quantise
 from coverslip.scheme.dct import BASIS
 from coverslip.scheme.profiles import ALL_SIXTEEN, LOW_FOUR
+from coverslip_graph import quantiser
 from tests.graph.planes import KINDS, RANGES, STEPS, plane, request
 
 
 def blocks_of(kind, legal, seed):
-    return plane(kind, 64, 64, legal, seed).reshape(16, 4, 16, 4).transpose(0, 2, 1, 3).reshape(1, 16, 16, 16)
+    return (
+        plane(kind, 64, 64, legal, seed)
+        .reshape(16, 4, 16, 4)
+        .transpose(0, 2, 1, 3)
+        .reshape(1, 16, 16, 16)
+    )
 
 
 def measured(blocks, step):
-    return quantiser.measure(tf.constant(blocks, tf.float32), tf.constant([step], tf.float32)).numpy()
+    return quantiser.measure(
+        tf.constant(blocks, tf.float32), tf.constant([step], tf.float32)
+    ).numpy()
 
 
-@given(st.sampled_from(KINDS), st.sampled_from(RANGES), st.sampled_from((1.0, *STEPS)), st.integers(0, 2**31))
+@given(
+    st.sampled_from(KINDS),
+    st.sampled_from(RANGES),
+    st.sampled_from((1.0, *STEPS)),
+    st.integers(0, 2**31),
+)
 @settings(max_examples=80, deadline=None)
 def test_phases_of_16_bit_blocks_are_right_to_a_millionth_of_a_step(kind, legal, step, seed):
     blocks = blocks_of(kind, legal, seed)
@@ -54,11 +66,15 @@ def test_bytes_wrap_at_a_whole_step():
 
 
 def near_a_tie(blocks, phases, carries, step):
-    """Blocks [...] where the reference rounds something that is so near a half that float32 may fall the other way."""
+    """Blocks [...] where the reference rounds something that is so near a half that float32 may
+    fall the other way.
+    """
     delta = phases / quantise.PHASES - quantise.measure(blocks, step)
     moved = (delta - np.rint(delta - quantise.TIE)) * carries
     change = (moved * step) @ BASIS
-    return (to_half(delta) < 1e-6).any(axis=-1) | (to_half(change) < 1e-6 * max(step, 8)).any(axis=-1)
+    return (to_half(delta) < 1e-6).any(axis=-1) | (to_half(change) < 1e-6 * max(step, 8)).any(
+        axis=-1
+    )
 
 
 def to_half(values):
@@ -93,7 +109,9 @@ def test_blocks_move_as_the_reference_moves_them(kind, legal, step, coefficients
     np.testing.assert_array_equal(moved.cost.numpy()[sure], expected.cost[sure])
 
 
-@given(st.sampled_from(KINDS), st.sampled_from(RANGES), st.sampled_from(STEPS), st.integers(0, 2**31))
+@given(
+    st.sampled_from(KINDS), st.sampled_from(RANGES), st.sampled_from(STEPS), st.integers(0, 2**31)
+)
 @settings(max_examples=80, deadline=None)
 def test_what_is_usable_is_legal_and_at_its_phase(kind, legal, step, seed):
     wanted = request(kind, 64, 64, legal, seed, step=step)

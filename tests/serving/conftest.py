@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from coverslip.keys import Identity
+from coverslip.crypto.keys import Identity
 
 pytest.importorskip("grpc")
 
-from coverslip.serving.errors import RemoteError
-
+from coverslip_serving.errors import RemoteError
 from tests.covers import head_ct
 
 
@@ -25,7 +24,10 @@ class Server:
 
     def __init__(self, *words, cwd=None):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "coverslip", *map(str, words)], stderr=subprocess.PIPE, text=True, cwd=cwd
+            [sys.executable, "-m", "coverslip", *map(str, words)],
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=cwd,
         )
         self.lines, self.other = [], []
         self._news = threading.Condition()
@@ -36,7 +38,9 @@ class Server:
     def _read(self):
         for line in self.process.stderr:
             with self._news:
-                (self.lines if line.startswith("{") else self.other).append(json.loads(line) if line.startswith("{") else line)
+                (self.lines if line.startswith("{") else self.other).append(
+                    json.loads(line) if line.startswith("{") else line
+                )
                 self._news.notify_all()
         with self._news:
             self._ended = True
@@ -44,10 +48,16 @@ class Server:
 
     def wait_for(self, event, seconds=150, **fields):
         def found():
-            return [e for e in self.lines if e["event"] == event and all(e.get(k) == v for k, v in fields.items())]
+            return [
+                e
+                for e in self.lines
+                if e["event"] == event and all(e.get(k) == v for k, v in fields.items())
+            ]
 
         with self._news:
-            assert self._news.wait_for(lambda: found() or self._ended, seconds), f"no {event} within {seconds} s: {self.lines}"
+            assert self._news.wait_for(lambda: found() or self._ended, seconds), (
+                f"no {event} within {seconds} s: {self.lines}"
+            )
             assert found(), f"ended without {event}: {self.lines} {''.join(self.other)}"
             return found()[-1]
 
@@ -107,18 +117,24 @@ def model_server():
 
 @pytest.fixture(scope="session")
 def gateway():
-    with running("serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--health", "127.0.0.1:0") as server:
+    with running(
+        "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--health", "127.0.0.1:0"
+    ) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def before_model_server(model_server):
-    with running("serve", "--listen", "127.0.0.1:0", "--tf-serving", model_server.address()) as server:
+    with running(
+        "serve", "--listen", "127.0.0.1:0", "--tf-serving", model_server.address()
+    ) as server:
         yield server
 
 
 def callers(client, cover, identity):
-    """Two started threads that embed four times each, and the list that gets every answer: an instance, or the error."""
+    """Two started threads that embed four times each, and the list that gets every answer: an
+    instance, or the error.
+    """
     answers = []
 
     def calls():

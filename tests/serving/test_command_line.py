@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 
 from coverslip.cli import main
+from tests.paths import ROOT
 from tests.serving.conftest import running
 from tests.serving.test_access import Authority
 
 pytestmark = pytest.mark.slow
 """These tests start servers."""
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 @pytest.fixture(scope="module")
 def key(identity, tmp_path_factory):
@@ -34,15 +33,45 @@ def told(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_embed_and_extract_through_a_server_are_those_of_this_machine(gateway, cover, identity, key, tmp_path, capsys):
+def test_embed_and_extract_through_a_server_are_those_of_this_machine(
+    gateway, cover, identity, key, tmp_path, capsys
+):
     there, here = tmp_path / "there.dcm", tmp_path / "here.dcm"
-    assert run("embed", cover, "--to", identity.recipient, "-o", there, "--json", "--server", gateway.address()) == 0
+    assert (
+        run(
+            "embed",
+            cover,
+            "--to",
+            identity.recipient,
+            "-o",
+            there,
+            "--json",
+            "--server",
+            gateway.address(),
+        )
+        == 0
+    )
     assert run("embed", cover, "--to", identity.recipient, "-o", here, "--json") == 0
     remote, local = told(capsys)
     assert set(local) - set(remote) == {"changed_outside"} and not set(remote) - set(local)
-    assert (remote["recorded"], remote["frames_carrying"], remote["profile"]) == (local["recorded"], 1, "default")
+    assert (remote["recorded"], remote["frames_carrying"], remote["profile"]) == (
+        local["recorded"],
+        1,
+        "default",
+    )
     words = ["--identity", key, "--json"]
-    assert run("extract", there, *words, "--server", gateway.address(), "--restore", tmp_path / "restored") == 0
+    assert (
+        run(
+            "extract",
+            there,
+            *words,
+            "--server",
+            gateway.address(),
+            "--restore",
+            tmp_path / "restored",
+        )
+        == 0
+    )
     assert run("extract", there, *words) == 0
     remote, local = told(capsys)
     assert remote.pop("restored") == str(tmp_path / "restored" / "there.dcm")
@@ -50,25 +79,50 @@ def test_embed_and_extract_through_a_server_are_those_of_this_machine(gateway, c
     assert dcmread(tmp_path / "restored" / "there.dcm").PatientName == dcmread(cover).PatientName
 
 
-def test_a_file_is_passed_over_and_the_rest_goes_on(gateway, cover, identity, key, tmp_path, capsys):
+def test_a_file_is_passed_over_and_the_rest_goes_on(
+    gateway, cover, identity, key, tmp_path, capsys
+):
     folder = tmp_path / "in"
     (folder / "below").mkdir(parents=True)
     (folder / "a.dcm").write_bytes(b"no DICOM at all")
     (folder / "below" / "b.dcm").write_bytes(cover.read_bytes())
     words = ["--server", gateway.address()]
-    assert run("embed", folder, "--to", identity.recipient, "-o", tmp_path / "out", "--json", *words) == 1
+    assert (
+        run("embed", folder, "--to", identity.recipient, "-o", tmp_path / "out", "--json", *words)
+        == 1
+    )
     bad, good = told(capsys)
     assert (bad["status"], bad["code"], good["status"]) == ("failed", "not-an-image", "done")
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["b.dcm"]
     assert run("extract", tmp_path / "out", "--identity", key, "--no-model", *words) == 0
     assert "PatientName" in (said := capsys.readouterr().out) or "Patient's Name" in said
-    assert run("embed", folder / "below" / "b.dcm", "--to", identity.recipient, "-o", tmp_path / "out" / "below", *words) == 1
+    assert (
+        run(
+            "embed",
+            folder / "below" / "b.dcm",
+            "--to",
+            identity.recipient,
+            "-o",
+            tmp_path / "out" / "below",
+            *words,
+        )
+        == 1
+    )
     assert "never overwritten" in capsys.readouterr().err
 
 
 def test_sealed_here_the_server_sees_no_identity(gateway, cover, identity, key, tmp_path, capsys):
     stego = tmp_path / "stego.dcm"
-    words = ["--to", identity.recipient, "-o", stego, "--json", "--server", gateway.address(), "--seal-here"]
+    words = [
+        "--to",
+        identity.recipient,
+        "-o",
+        stego,
+        "--json",
+        "--server",
+        gateway.address(),
+        "--seal-here",
+    ]
     assert run("embed", cover, *words) == 0
     (report,) = told(capsys)
     assert report["recorded"] == 0 and report["sealed_bytes"] > 100
@@ -76,23 +130,49 @@ def test_sealed_here_the_server_sees_no_identity(gateway, cover, identity, key, 
     assert told(capsys)[0]["attributes"] > 20
 
 
-def test_certificates_are_shown_and_a_right_that_is_missing_is_told(cover, identity, key, tmp_path, capsys):
+def test_certificates_are_shown_and_a_right_that_is_missing_is_told(
+    cover, identity, key, tmp_path, capsys
+):
     authority = Authority(tmp_path, "roots")
     allow = tmp_path / "allow.json"
     allow.write_text('{"clients": {"ris": ["embed"]}}')
     certificate, own = authority.issue("gateway")
-    files = ["--tls-certificate", certificate, "--tls-key", own, "--tls-client-roots", authority.roots, "--allow", allow]
+    files = [
+        "--tls-certificate",
+        certificate,
+        "--tls-key",
+        own,
+        "--tls-client-roots",
+        authority.roots,
+        "--allow",
+        allow,
+    ]
     certificate, own = authority.issue("ris")
     with running("serve", "--listen", "localhost:0", *files) as server:
         words = ["--server", server.address(), "--server-roots", authority.roots]
         words += ["--server-certificate", certificate, "--server-key", own]
-        assert run("embed", cover, "--to", identity.recipient, "-o", tmp_path / "stego.dcm", *words) == 0
+        assert (
+            run("embed", cover, "--to", identity.recipient, "-o", tmp_path / "stego.dcm", *words)
+            == 0
+        )
         assert run("extract", tmp_path / "stego.dcm", "--identity", key, "--json", *words) == 1
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["code"] == "not-allowed"
 
 
 def test_a_server_that_is_not_there_is_told_for_each_file(cover, identity, tmp_path, capsys):
-    assert run("embed", cover, "--to", identity.recipient, "-o", tmp_path / "stego.dcm", "--server", "127.0.0.1:9") == 1
+    assert (
+        run(
+            "embed",
+            cover,
+            "--to",
+            identity.recipient,
+            "-o",
+            tmp_path / "stego.dcm",
+            "--server",
+            "127.0.0.1:9",
+        )
+        == 1
+    )
     assert "cannot be reached" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
@@ -106,22 +186,42 @@ def test_a_server_that_is_not_there_is_told_for_each_file(cover, identity, tmp_p
         (["--server", "127.0.0.1:9", "--alpha", "0.3"], "--alpha"),
         (["--server", "127.0.0.1:9", "--engine", "tensorflow"], "--engine"),
         (["--server", "127.0.0.1:9", "--profile", "paper"], "paper"),
-        (["--server", "x:9", "--server-roots", "x", "--server-certificate", "x", "--server-key", "x"], "PEM"),
+        (
+            [
+                "--server",
+                "x:9",
+                "--server-roots",
+                "x",
+                "--server-certificate",
+                "x",
+                "--server-key",
+                "x",
+            ],
+            "PEM",
+        ),
         (["--seal-here"], "--server"),
     ],
 )
-def test_what_makes_no_sense_or_is_not_safe_is_refused_before_anything_is_sent(cover, identity, tmp_path, capsys, words, sentence):
-    assert run("embed", cover, "--to", identity.recipient, "-o", tmp_path / "stego.dcm", *words) == 2
+def test_what_makes_no_sense_or_is_not_safe_is_refused_before_anything_is_sent(
+    cover, identity, tmp_path, capsys, words, sentence
+):
+    assert (
+        run("embed", cover, "--to", identity.recipient, "-o", tmp_path / "stego.dcm", *words) == 2
+    )
     assert sentence in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_the_commands_of_the_client_page_work(gateway, cover, identity, key, tmp_path, monkeypatch):
-    lines = re.findall(r"^\$ (coverslip .*)$", (ROOT / "docs" / "client.md").read_text(), re.MULTILINE)
+    lines = re.findall(
+        r"^\$ (coverslip .*)$", (ROOT / "docs" / "client.md").read_text(), re.MULTILINE
+    )
     assert len(lines) == 2
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cover.dcm").write_bytes(cover.read_bytes())
     (tmp_path / "archive.key").symlink_to(key)
     for line in lines:
-        words = line.replace("cs1...", str(identity.recipient)).replace("127.0.0.1:50051", gateway.address())
+        words = line.replace("cs1...", str(identity.recipient)).replace(
+            "127.0.0.1:50051", gateway.address()
+        )
         assert main(shlex.split(words)[1:]) == 0, line
     assert dcmread(tmp_path / "restored" / "stego.dcm").PatientID == dcmread(cover).PatientID

@@ -14,22 +14,28 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
-from coverslip.serving._stubs.ssl_config_pb2 import SslConfig
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from coverslip.cli import _parser
 from coverslip.models import ModelKind, find_model
+from coverslip_serving._stubs.ssl_config_pb2 import SslConfig
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 """These tests start servers."""
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 DEPLOY = ROOT / "serving" / "deploy"
-MANIFESTS = [(path.name, item) for path in sorted(DEPLOY.glob("kubernetes/*.yaml")) for item in yaml.safe_load_all(path.read_text())]
+MANIFESTS = [
+    (path.name, item)
+    for path in sorted(DEPLOY.glob("kubernetes/*.yaml"))
+    for item in yaml.safe_load_all(path.read_text())
+]
 
 
 def message(name, module):
-    """A message of TensorFlow Serving's: its own where its Python package has it, else as tensorflow_serving.proto here restates it."""
+    """A message of TensorFlow Serving's: its own where its Python package has it, else as
+    tensorflow_serving.proto here restates it.
+    """
     try:
         return getattr(importlib.import_module(f"tensorflow_serving.{module}"), name)
     except ModuleNotFoundError:
@@ -38,19 +44,30 @@ def message(name, module):
 
 @cache
 def restated():
-    here = Path(__file__).parent
+    here = ROOT
     with tempfile.TemporaryDirectory() as made:
         target = Path(made) / "set"
-        words = [sys.executable, "-m", "grpc_tools.protoc", f"-I{here}", f"--descriptor_set_out={target}", "--include_imports"]
+        words = [
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
+            f"-I{here}",
+            f"--descriptor_set_out={target}",
+            "--include_imports",
+        ]
         subprocess.run([*words, "tensorflow_serving.proto"], check=True)
         files = descriptor_pb2.FileDescriptorSet.FromString(target.read_bytes()).file
     pool = descriptor_pool.DescriptorPool()
-    return message_factory.GetMessageClassesForFiles([f.name for f in files if pool.Add(f) or f.package == "restated"], pool)
+    return message_factory.GetMessageClassesForFiles(
+        [f.name for f in files if pool.Add(f) or f.package == "restated"], pool
+    )
 
 
 def test_the_models_config_is_tensorflow_serving_s_and_its_labels_name_loaded_versions():
     config_pb2 = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
-    config = text_format.Parse((DEPLOY / "models.config").read_text(), config_pb2.ModelServerConfig())
+    config = text_format.Parse(
+        (DEPLOY / "models.config").read_text(), config_pb2.ModelServerConfig()
+    )
     (model,) = config.model_config_list.config
     assert (model.name, model.model_platform) == ("coverslip", "tensorflow")
     assert set(model.version_labels) == {"stable", "canary"}
@@ -62,7 +79,7 @@ def test_the_models_config_is_tensorflow_serving_s_and_its_labels_name_loaded_ve
 
 def test_the_stand_in_serves_the_models_config(tmp_path):
     pytest.importorskip("tensorflow_serving")
-    from coverslip.serving.model_server import Models, read_config
+    from coverslip_serving.model_server import Models, read_config
 
     path = tmp_path / "models.config"
     text = (DEPLOY / "models.config").read_text()
@@ -70,8 +87,19 @@ def test_the_stand_in_serves_the_models_config(tmp_path):
     models = Models()
     models.configure(read_config(path))
     model = read_config(path).model_config_list.config[0]
-    assert models.find(type("Spec", (), {"name": "coverslip", "version_label": "stable", "WhichOneof": lambda *_: "version_label"}))[1] == (
-        model.version_labels["stable"]
+    assert (
+        models.find(
+            type(
+                "Spec",
+                (),
+                {
+                    "name": "coverslip",
+                    "version_label": "stable",
+                    "WhichOneof": lambda *_: "version_label",
+                },
+            )
+        )[1]
+        == (model.version_labels["stable"])
     )
 
 
@@ -82,7 +110,10 @@ def test_the_batching_parameters_are_tensorflow_serving_s():
 
 
 def test_the_monitoring_config_is_tensorflow_serving_s():
-    config = text_format.Parse((DEPLOY / "monitoring.config").read_text(), message("MonitoringConfig", "config.monitoring_config_pb2")())
+    config = text_format.Parse(
+        (DEPLOY / "monitoring.config").read_text(),
+        message("MonitoringConfig", "config.monitoring_config_pb2")(),
+    )
     assert config.prometheus_config.enable and config.prometheus_config.path.startswith("/")
 
 
@@ -98,13 +129,19 @@ def test_the_ssl_config_that_is_written_is_tensorflow_serving_s(tmp_path):
     for name in ("key", "certificate", "roots"):
         files.append(tmp_path / name)
         files[-1].write_text(f"-----BEGIN {name}-----\nab+/=\n-----END {name}-----\n")
-    done = subprocess.run([DEPLOY / "write_ssl_config.sh", *files], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [DEPLOY / "write_ssl_config.sh", *files], capture_output=True, text=True, check=True
+    )
     config = text_format.Parse(done.stdout, SslConfig())
-    assert [config.server_key, config.server_cert, config.custom_ca] == [file.read_text() for file in files]
+    assert [config.server_key, config.server_cert, config.custom_ca] == [
+        file.read_text() for file in files
+    ]
     assert config.client_verify
 
 
-@pytest.mark.parametrize(("file", "manifest"), MANIFESTS, ids=[f"{file}-{item['kind']}" for file, item in MANIFESTS])
+@pytest.mark.parametrize(
+    ("file", "manifest"), MANIFESTS, ids=[f"{file}-{item['kind']}" for file, item in MANIFESTS]
+)
 def test_every_manifest_keeps_its_schema(file, manifest):
     kubernetes_validate.validate(manifest, "1.31", strict=True)
 
@@ -112,23 +149,38 @@ def test_every_manifest_keeps_its_schema(file, manifest):
 def test_a_manifest_that_breaks_its_schema_is_noticed():
     manifest = next(item for _, item in MANIFESTS if item["kind"] == "Deployment")
     with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate({**manifest, "spec": {**manifest["spec"], "replica": 2}}, "1.31", strict=True)
+        kubernetes_validate.validate(
+            {**manifest, "spec": {**manifest["spec"], "replica": 2}}, "1.31", strict=True
+        )
 
 
 def test_each_part_has_every_kind_of_manifest_and_they_name_each_other():
     for part in ("gateway", "model-server"):
         items = {item["kind"]: item for file, item in MANIFESTS if file == f"{part}.yaml"}
-        assert set(items) == {"Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy"}
+        assert set(items) == {
+            "Deployment",
+            "Service",
+            "HorizontalPodAutoscaler",
+            "PodDisruptionBudget",
+            "NetworkPolicy",
+        }
         label = items["Deployment"]["spec"]["template"]["metadata"]["labels"]
         assert items["Service"]["spec"]["selector"] == label
         assert items["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == label
         assert items["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == label
-        assert items["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == items["Deployment"]["metadata"]["name"]
+        assert (
+            items["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"]
+            == items["Deployment"]["metadata"]["name"]
+        )
 
 
 def arguments_of_the_gateway():
-    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["gateway"]["command"]
-    deployment = next(item for file, item in MANIFESTS if file == "gateway.yaml" and item["kind"] == "Deployment")
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["gateway"][
+        "command"
+    ]
+    deployment = next(
+        item for file, item in MANIFESTS if file == "gateway.yaml" and item["kind"] == "Deployment"
+    )
     return [compose, deployment["spec"]["template"]["spec"]["containers"][0]["args"]]
 
 

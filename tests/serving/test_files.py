@@ -1,11 +1,11 @@
 """Files through a gateway that neither side holds as a whole."""
 
 import pytest
-from coverslip.serving.client import Client
-from coverslip.serving.errors import RemoteError
 from pydicom import dcmread
 
 from coverslip.errors import OutputExistsError
+from coverslip_serving.client import Client
+from coverslip_serving.errors import RemoteError
 
 pytestmark = pytest.mark.slow
 """These tests start servers."""
@@ -20,7 +20,9 @@ def client(gateway):
         yield client
 
 
-def test_a_file_of_many_frames_goes_into_a_file_and_its_record_comes_back(client, cover, identity, tmp_path):
+def test_a_file_of_many_frames_goes_into_a_file_and_its_record_comes_back(
+    client, cover, identity, tmp_path
+):
     dataset = dcmread(cover)
     dataset.decompress()
     dataset.NumberOfFrames = FRAMES
@@ -43,7 +45,9 @@ def test_nothing_appears_where_the_gateway_refuses(client, identity, tmp_path):
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_what_is_there_is_replaced_only_when_that_is_said_and_the_source_never(client, cover, identity, tmp_path):
+def test_what_is_there_is_replaced_only_when_that_is_said_and_the_source_never(
+    client, cover, identity, tmp_path
+):
     target = tmp_path / "target.dcm"
     target.write_bytes(b"something")
     with pytest.raises(OutputExistsError):

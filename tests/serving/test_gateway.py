@@ -10,23 +10,25 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from coverslip.serving._stubs import coverslip_pb2 as pb
-from coverslip.serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
-from coverslip.serving.client import Client, Embedded, Extracted, seal_instance
-from coverslip.serving.errors import RemoteError
-from coverslip.serving.limits import MIB
-from coverslip.serving.spool import memory_for
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from coverslip import pipeline
+from coverslip.crypto.keys import Identity
 from coverslip.dicom.instance import read_instance
-from coverslip.keys import Identity
 from coverslip.models import ModelKind, find_model
 from coverslip.scheme.profiles import DEFAULT
+from coverslip_serving._stubs import coverslip_pb2 as pb
+from coverslip_serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
+from coverslip_serving.client import Client, Embedded, Extracted, seal_instance
+from coverslip_serving.errors import RemoteError
+from coverslip_serving.limits import MIB
+from coverslip_serving.spool import memory_for
 from tests.serving.conftest import running
 
 pytestmark = pytest.mark.slow
@@ -62,7 +64,9 @@ def test_the_identity_comes_back_through_the_gateway(client, cover, identity, st
 
 def test_what_is_extracted_is_sealed(gateway, identity, stego, cover):
     with grpc.insecure_channel(gateway.address()) as channel:
-        request = pb.ExtractRequest(instance=stego.instance, options=pb.ExtractOptions(recipient=str(identity.recipient)))
+        request = pb.ExtractRequest(
+            instance=stego.instance, options=pb.ExtractOptions(recipient=str(identity.recipient))
+        )
         answer = CoverslipServiceStub(channel).Extract(request, timeout=30)
     assert str(dcmread(cover).PatientName).encode() not in answer.SerializeToString()
     assert len(pipeline.open_frame(answer.sealed, identity)) > 20
@@ -81,7 +85,7 @@ def test_a_record_sealed_by_the_client_comes_back(client, cover, identity):
 
 
 def test_the_outline_is_that_of_the_engine(client, cover):
-    from coverslip.edge.engine import LiteRtEngine
+    from coverslip_edge.engine import LiteRtEngine
 
     outlines = client.segment(cover)
     expected = LiteRtEngine().segment(pipeline.engine_planes(read_instance(cover)).pixels.whole())
@@ -98,7 +102,9 @@ def test_inspect_says_what_fits(client, cover):
 def test_a_series_passes_over_a_bad_instance(client, cover, identity, tmp_path):
     bad = tmp_path / "bad.dcm"
     bad.write_bytes(b"no DICOM at all")
-    embedded = list(client.embed_series([("one", cover), ("bad", bad), ("two", cover)], identity.recipient))
+    embedded = list(
+        client.embed_series([("one", cover), ("bad", bad), ("two", cover)], identity.recipient)
+    )
     assert [answer.label for answer in embedded] == ["one", "bad", "two"]
     assert [type(answer) for answer in embedded] == [Embedded, RemoteError, Embedded]
     assert (embedded[1].status, embedded[1].code) == ("INVALID_ARGUMENT", "not-an-image")
@@ -129,7 +135,10 @@ def test_an_instance_that_arrives_changed_is_refused(gateway, identity, cover):
         [],
         [pb.EmbedSeriesRequest(start=pb.InstanceStart(label="x"))],
         [pb.EmbedSeriesRequest(options=pb.EmbedOptions()), pb.EmbedSeriesRequest(chunk=b"x")],
-        [pb.EmbedSeriesRequest(options=pb.EmbedOptions()), pb.EmbedSeriesRequest(start=pb.InstanceStart(label="x"))],
+        [
+            pb.EmbedSeriesRequest(options=pb.EmbedOptions()),
+            pb.EmbedSeriesRequest(start=pb.InstanceStart(label="x")),
+        ],
     ],
     ids=["nothing", "no options", "no start", "no end"],
 )
@@ -137,7 +146,10 @@ def test_a_series_out_of_order_is_refused_with_a_sentence(gateway, identity, par
     for part in parts:
         if part.WhichOneof("part") == "options":
             part.options.recipient = str(identity.recipient)
-    with grpc.insecure_channel(gateway.address()) as channel, pytest.raises(grpc.RpcError) as refused:
+    with (
+        grpc.insecure_channel(gateway.address()) as channel,
+        pytest.raises(grpc.RpcError) as refused,
+    ):
         list(CoverslipServiceStub(channel).EmbedSeries(iter(parts), timeout=30))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "start" in refused.value.details() or "options" in refused.value.details()
@@ -149,19 +161,43 @@ def test_bad_input_gets_the_right_status_and_the_server_lives(gateway, client, c
     options = pb.EmbedOptions(recipient=text)
     cases = [
         (pb.EmbedRequest(options=options), "INVALID_ARGUMENT", "bad-request"),
-        (pb.EmbedRequest(instance=b"\0" * 400, options=options), "INVALID_ARGUMENT", "not-an-image"),
-        (pb.EmbedRequest(instance=content[: len(content) // 2], options=options), "INVALID_ARGUMENT", "truncated-file"),
+        (
+            pb.EmbedRequest(instance=b"\0" * 400, options=options),
+            "INVALID_ARGUMENT",
+            "not-an-image",
+        ),
+        (
+            pb.EmbedRequest(instance=content[: len(content) // 2], options=options),
+            "INVALID_ARGUMENT",
+            "truncated-file",
+        ),
         (pb.EmbedRequest(instance=content), "INVALID_ARGUMENT", "bad-request"),
-        (pb.EmbedRequest(instance=content, options=pb.EmbedOptions(recipient=text[:-1] + "a")), "INVALID_ARGUMENT", "recipient"),
-        (pb.EmbedRequest(instance=content, options=pb.EmbedOptions(recipient=text, profile=9)), "INVALID_ARGUMENT", "bad-request"),
-        (pb.EmbedRequest(instance=content, options=pb.EmbedOptions(recipient=text, beta=-1.0)), "INVALID_ARGUMENT", "bad-request"),
-        (pb.EmbedRequest(instance=content, options=pb.EmbedOptions(recipient=text, sealed=b"x")), "INVALID_ARGUMENT", "bad-request"),
+        (
+            pb.EmbedRequest(instance=content, options=pb.EmbedOptions(recipient=text[:-1] + "a")),
+            "INVALID_ARGUMENT",
+            "recipient",
+        ),
+        (
+            pb.EmbedRequest(instance=content, options=pb.EmbedOptions(recipient=text, profile=9)),
+            "INVALID_ARGUMENT",
+            "bad-request",
+        ),
+        (
+            pb.EmbedRequest(instance=content, options=pb.EmbedOptions(recipient=text, beta=-1.0)),
+            "INVALID_ARGUMENT",
+            "bad-request",
+        ),
+        (
+            pb.EmbedRequest(instance=content, options=pb.EmbedOptions(recipient=text, sealed=b"x")),
+            "INVALID_ARGUMENT",
+            "bad-request",
+        ),
     ]
     with grpc.insecure_channel(gateway.address()) as channel:
         for request, status, code in cases:
             with pytest.raises(grpc.RpcError) as refused:
                 CoverslipServiceStub(channel).Embed(request, timeout=30)
-            from coverslip.serving.status import remote_error
+            from coverslip_serving.status import remote_error
 
             told = remote_error(refused.value)
             assert (told.status, told.code) == (status, code), str(told)
@@ -179,7 +215,9 @@ def test_bad_input_gets_the_right_status_and_the_server_lives(gateway, client, c
         ("reportsi.dcm", "not-an-image"),
     ],
 )
-def test_pixels_of_a_type_that_cannot_carry_are_refused_in_a_call_and_in_a_series(client, cover, identity, name, code):
+def test_pixels_of_a_type_that_cannot_carry_are_refused_in_a_call_and_in_a_series(
+    client, cover, identity, name, code
+):
     path = Path(get_testdata_file(name, download=False))
     with pytest.raises(RemoteError) as refused:
         client.embed(path, identity.recipient)
@@ -189,26 +227,41 @@ def test_pixels_of_a_type_that_cannot_carry_are_refused_in_a_call_and_in_a_serie
     assert done.label == "right" and done.instance
 
 
-def test_a_header_that_is_not_de_identified_is_not_taken_with_a_sealed_record(gateway, cover, identity):
+def test_a_header_that_is_not_de_identified_is_not_taken_with_a_sealed_record(
+    gateway, cover, identity
+):
     _, sealed = seal_instance(cover, identity.recipient)
     options = pb.EmbedOptions(recipient=str(identity.recipient), sealed=sealed)
-    with grpc.insecure_channel(gateway.address()) as channel, pytest.raises(grpc.RpcError) as refused:
-        CoverslipServiceStub(channel).Embed(pb.EmbedRequest(instance=cover.read_bytes(), options=options), timeout=30)
+    with (
+        grpc.insecure_channel(gateway.address()) as channel,
+        pytest.raises(grpc.RpcError) as refused,
+    ):
+        CoverslipServiceStub(channel).Embed(
+            pb.EmbedRequest(instance=cover.read_bytes(), options=options), timeout=30
+        )
     assert "de-identified" in refused.value.details()
 
 
 def test_garbage_in_place_of_a_message_is_refused(gateway, client, cover):
-    with grpc.insecure_channel(gateway.address()) as channel, pytest.raises(grpc.RpcError) as refused:
+    with (
+        grpc.insecure_channel(gateway.address()) as channel,
+        pytest.raises(grpc.RpcError) as refused,
+    ):
         channel.unary_unary(f"/{SERVICE}/Embed")(b"\xff" * 100, timeout=30)
     assert refused.value.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT)
-    with grpc.insecure_channel(gateway.address()) as channel, pytest.raises(grpc.RpcError) as refused:
+    with (
+        grpc.insecure_channel(gateway.address()) as channel,
+        pytest.raises(grpc.RpcError) as refused,
+    ):
         channel.unary_unary(f"/{SERVICE}/Nothing")(b"", timeout=30)
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert client.segment(cover).masks.any()
 
 
 def test_a_deadline_and_a_cancellation_end_the_call(gateway, cover, identity):
-    request = pb.EmbedRequest(instance=cover.read_bytes(), options=pb.EmbedOptions(recipient=str(identity.recipient)))
+    request = pb.EmbedRequest(
+        instance=cover.read_bytes(), options=pb.EmbedOptions(recipient=str(identity.recipient))
+    )
     with grpc.insecure_channel(gateway.address()) as channel:
         stub = CoverslipServiceStub(channel)
         with pytest.raises(grpc.RpcError) as late:
@@ -225,9 +278,13 @@ def test_the_request_id_is_logged_and_comes_back(gateway, cover, identity):
     request = pb.SegmentRequest(instance=cover.read_bytes())
     with grpc.insecure_channel(gateway.address()) as channel:
         stub = CoverslipServiceStub(channel)
-        _, call = stub.Segment.with_call(request, metadata=[("x-request-id", "scan-17.a")], timeout=30)
+        _, call = stub.Segment.with_call(
+            request, metadata=[("x-request-id", "scan-17.a")], timeout=30
+        )
         assert dict(call.trailing_metadata())["x-request-id"] == "scan-17.a"
-        _, call = stub.Segment.with_call(request, metadata=[("x-request-id", "DOE^JANE 1970")], timeout=30)
+        _, call = stub.Segment.with_call(
+            request, metadata=[("x-request-id", "DOE^JANE 1970")], timeout=30
+        )
         assert dict(call.trailing_metadata())["x-request-id"] != "DOE^JANE 1970"
     assert gateway.wait_for("call", request_id="scan-17.a")["status"] == "OK"
 
@@ -236,7 +293,12 @@ def test_no_identity_is_in_the_log(gateway, client, cover, identity, stego):
     client.extract(stego.instance, identity)
     dataset = dcmread(cover)
     text = json.dumps(gateway.lines) + "".join(gateway.other)
-    names = (dataset.PatientID, str(dataset.PatientName), dataset.PatientBirthDate, str(dataset.SOPInstanceUID))
+    names = (
+        dataset.PatientID,
+        str(dataset.PatientName),
+        dataset.PatientBirthDate,
+        str(dataset.SOPInstanceUID),
+    )
     for value in (*names, str(identity.recipient)):
         assert value and value not in text
     assert calls(gateway, "Embed")
@@ -246,22 +308,48 @@ def test_health_reflection_and_figures(gateway, stego):
     for kind in ("grpc", "health"):
         with grpc.insecure_channel(gateway.address(kind)) as channel:
             for name in ("", SERVICE):
-                answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+                answer = health_pb2_grpc.HealthStub(channel).Check(
+                    health_pb2.HealthCheckRequest(service=name), timeout=10
+                )
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING
     with grpc.insecure_channel(gateway.address()) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         assert SERVICE in database.get_services()
         service = DescriptorPool(database).FindServiceByName(SERVICE)
-        assert {m.name for m in service.methods} == {"Segment", "Embed", "Extract", "Inspect", "EmbedSeries", "ExtractSeries"}
+        assert {m.name for m in service.methods} == {
+            "Segment",
+            "Embed",
+            "Extract",
+            "Inspect",
+            "EmbedSeries",
+            "ExtractSeries",
+        }
     with urllib.request.urlopen(f"http://{gateway.address('metrics')}/metrics") as answer:
         text = answer.read().decode()
     assert 'coverslip_calls_total{method="Embed",status="OK"}' in text
-    assert "coverslip_ready 1.0" in text and f"coverslip_model_version {find_model(ModelKind.TENSORFLOW).name}.0" in text
-    assert "coverslip_bytes_total" in text and 'coverslip_engine_seconds_bucket{le="0.005",signature="embed"}' in text
+    assert (
+        "coverslip_ready 1.0" in text
+        and f"coverslip_model_version {find_model(ModelKind.TENSORFLOW).name}.0" in text
+    )
+    assert (
+        "coverslip_bytes_total" in text
+        and 'coverslip_engine_seconds_bucket{le="0.005",signature="embed"}' in text
+    )
 
 
 def test_limits_refuse_with_a_sentence_instead_of_falling_over(cover, identity):
-    words = ("--listen", "127.0.0.1:0", "--calls", "1", "--message-mib", "2", "--instance-mib", "1", "--memory-mib", "64")
+    words = (
+        "--listen",
+        "127.0.0.1:0",
+        "--calls",
+        "1",
+        "--message-mib",
+        "2",
+        "--instance-mib",
+        "1",
+        "--memory-mib",
+        "64",
+    )
     with running("serve", *words) as server, Client(server.address()) as client:
         answers = []
 
@@ -303,7 +391,11 @@ def test_calls_that_wait_are_not_refused_for_memory_they_do_not_use(cover, ident
     """Memory for one instance, a turn for one: five callers at once are all served."""
     memory = str(memory_for(cover) // MIB + 1)
     words = ("--listen", "127.0.0.1:0", "--parallel", "1", "--memory-mib", memory)
-    with running("serve", *words) as server, Client(server.address()) as client, ThreadPoolExecutor(5) as callers:
+    with (
+        running("serve", *words) as server,
+        Client(server.address()) as client,
+        ThreadPoolExecutor(5) as callers,
+    ):
         answers = list(callers.map(lambda _: client.embed(cover, identity.recipient), range(5)))
     assert all(answer.instance for answer in answers)
 
@@ -311,7 +403,10 @@ def test_calls_that_wait_are_not_refused_for_memory_they_do_not_use(cover, ident
 def test_stopping_finishes_what_was_taken(cover, identity):
     with running("serve", "--listen", "127.0.0.1:0") as server, Client(server.address()) as client:
         answers = []
-        threads = [threading.Thread(target=lambda: answers.append(client.embed(cover, identity.recipient))) for _ in range(4)]
+        threads = [
+            threading.Thread(target=lambda: answers.append(client.embed(cover, identity.recipient)))
+            for _ in range(4)
+        ]
         for thread in threads:
             thread.start()
         time.sleep(0.15)
@@ -325,17 +420,29 @@ def test_stopping_finishes_what_was_taken(cover, identity):
     assert [line["event"] for line in server.lines][-1] == "stopped"
 
 
-def test_one_sealed_frame_gives_the_same_bytes_everywhere(gateway, before_model_server, cover, identity, tmp_path):
-    from coverslip.graph.engine import TensorFlowEngine
+def test_one_sealed_frame_gives_the_same_bytes_everywhere(
+    gateway, before_model_server, cover, identity, tmp_path
+):
+    from coverslip_graph.engine import TensorFlowEngine
 
     clean, sealed = seal_instance(cover, identity.recipient)
     path = tmp_path / "clean.dcm"
     path.write_bytes(clean)
-    embedding = pipeline.embed(read_instance(path), identity.recipient, TensorFlowEngine(), pipeline.EmbedOptions(DEFAULT), sealed)
+    embedding = pipeline.embed(
+        read_instance(path),
+        identity.recipient,
+        TensorFlowEngine(),
+        pipeline.EmbedOptions(DEFAULT),
+        sealed,
+    )
     embedding.write(tmp_path / "stego.dcm")
     expected = (tmp_path / "stego.dcm").read_bytes()
-    request = pb.EmbedRequest(instance=clean, options=pb.EmbedOptions(recipient=str(identity.recipient), sealed=sealed))
+    request = pb.EmbedRequest(
+        instance=clean, options=pb.EmbedOptions(recipient=str(identity.recipient), sealed=sealed)
+    )
     with running("serve", "--listen", "127.0.0.1:0", "--engine", "tensorflow") as in_process:
         for server in (in_process, before_model_server):
-            with grpc.insecure_channel(server.address(), [("grpc.max_receive_message_length", -1)]) as channel:
+            with grpc.insecure_channel(
+                server.address(), [("grpc.max_receive_message_length", -1)]
+            ) as channel:
                 assert CoverslipServiceStub(channel).Embed(request, timeout=60).instance == expected

@@ -1,4 +1,6 @@
-"""Callers who stop sending, go away or run out of time: what their calls held is free again, and the figures count them."""
+"""Callers who stop sending, go away or run out of time: what their calls held is free again, and
+the figures count them.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,16 @@ import urllib.request
 
 import grpc
 import pytest
-from coverslip.serving._stubs import coverslip_pb2 as pb
-from coverslip.serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
-from coverslip.serving.arrivals import arriving
-from coverslip.serving.client import Client
-from coverslip.serving.errors import IdleError
-from coverslip.serving.limits import MIB
-from coverslip.serving.spool import memory_for
-from coverslip.serving.status import remote_error
 from pydicom import dcmread
 
+from coverslip_serving._stubs import coverslip_pb2 as pb
+from coverslip_serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
+from coverslip_serving.arrivals import arriving
+from coverslip_serving.client import Client
+from coverslip_serving.errors import IdleError
+from coverslip_serving.limits import MIB
+from coverslip_serving.spool import memory_for
+from coverslip_serving.status import remote_error
 from tests.serving.conftest import running
 
 pytestmark = pytest.mark.slow
@@ -45,22 +47,41 @@ def spool(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(many, spool):
-    """Room for one call, and memory for one of the instances: whatever is not given back shows in the next call."""
+    """Room for one call, and memory for one of the instances: whatever is not given back shows in
+    the next call.
+    """
     memory = str(memory_for(many) // MIB + 1)
-    words = ["--calls", "1", "--idle", "1", "--memory-mib", memory, "--spool", spool, "--metrics", "127.0.0.1:0"]
+    words = [
+        "--calls",
+        "1",
+        "--idle",
+        "1",
+        "--memory-mib",
+        memory,
+        "--spool",
+        spool,
+        "--metrics",
+        "127.0.0.1:0",
+    ]
     with running("serve", "--listen", "127.0.0.1:0", *words) as server:
         yield server
 
 
 @pytest.fixture
 def stub(server):
-    with grpc.insecure_channel(server.address(), [("grpc.max_receive_message_length", -1)]) as channel:
+    with grpc.insecure_channel(
+        server.address(), [("grpc.max_receive_message_length", -1)]
+    ) as channel:
         yield CoverslipServiceStub(channel)
 
 
 def figures(server):
     with urllib.request.urlopen(f"http://{server.address('metrics')}/metrics") as answer:
-        lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]
+        lines = [
+            line.rpartition(" ")
+            for line in answer.read().decode().splitlines()
+            if not line.startswith("#")
+        ]
     return {name: float(value) for name, _, value in lines}
 
 
@@ -108,7 +129,9 @@ PARTS = [
 
 
 @pytest.mark.parametrize("parts", PARTS, ids=["at once", "after the options", "within an instance"])
-def test_a_stream_that_brings_nothing_is_ended_with_a_sentence(server, stub, identity, given_back, parts):
+def test_a_stream_that_brings_nothing_is_ended_with_a_sentence(
+    server, stub, identity, given_back, parts
+):
     for part in parts:
         if part.WhichOneof("part") == "options":
             part.options.recipient = str(identity.recipient)
@@ -119,7 +142,9 @@ def test_a_stream_that_brings_nothing_is_ended_with_a_sentence(server, stub, ide
         list(stub.EmbedSeries(requests, timeout=30))
     quiet.set()
     told = remote_error(refused.value)
-    assert (told.status, told.code) == ("DEADLINE_EXCEEDED", "idle") and "nothing for 1 s" in str(told)
+    assert (told.status, told.code) == ("DEADLINE_EXCEEDED", "idle") and "nothing for 1 s" in str(
+        told
+    )
     assert 0.9 < time.monotonic() - started < 25
     assert ended(server, "EmbedSeries", "DEADLINE_EXCEEDED") == before + 1
 
@@ -137,9 +162,15 @@ def worked_on(spool, instance):
     time.sleep(0.2)
 
 
-def test_a_caller_who_cancels_an_embedding_leaves_nothing_behind(server, stub, spool, many, identity, given_back):
+def test_a_caller_who_cancels_an_embedding_leaves_nothing_behind(
+    server, stub, spool, many, identity, given_back
+):
     cancelled = ended(server, "Embed", "CANCELLED")
-    call = stub.Embed.future(pb.EmbedRequest(instance=many.read_bytes(), options=pb.EmbedOptions(recipient=str(identity.recipient))))
+    call = stub.Embed.future(
+        pb.EmbedRequest(
+            instance=many.read_bytes(), options=pb.EmbedOptions(recipient=str(identity.recipient))
+        )
+    )
     worked_on(spool, many)
     assert not call.done()
     call.cancel()
@@ -155,7 +186,9 @@ def series(many, identity):
         yield pb.EmbedSeriesRequest(end=pb.InstanceEnd())
 
 
-def test_a_caller_who_cancels_a_series_while_it_is_worked_on_leaves_nothing_behind(server, stub, spool, many, identity, given_back):
+def test_a_caller_who_cancels_a_series_while_it_is_worked_on_leaves_nothing_behind(
+    server, stub, spool, many, identity, given_back
+):
     cancelled = ended(server, "EmbedSeries", "CANCELLED")
     call = stub.EmbedSeries(series(many, identity))
     worked_on(spool, many)
@@ -163,7 +196,9 @@ def test_a_caller_who_cancels_a_series_while_it_is_worked_on_leaves_nothing_behi
     until(lambda: ended(server, "EmbedSeries", "CANCELLED") == cancelled + 1)
 
 
-def test_a_caller_who_cancels_a_series_while_it_answers_leaves_nothing_behind(server, stub, many, identity, given_back):
+def test_a_caller_who_cancels_a_series_while_it_answers_leaves_nothing_behind(
+    server, stub, many, identity, given_back
+):
     cancelled = ended(server, "EmbedSeries", "CANCELLED")
     call = stub.EmbedSeries(series(many, identity))
     assert next(call).start.label == "one" and next(call).chunk
@@ -182,17 +217,27 @@ def test_a_caller_who_does_not_read_is_cut_off(server, stub, many, identity, giv
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.3])
-def test_a_deadline_that_passes_leaves_nothing_behind(server, stub, many, identity, given_back, seconds):
-    request = pb.EmbedRequest(instance=many.read_bytes(), options=pb.EmbedOptions(recipient=str(identity.recipient)))
+def test_a_deadline_that_passes_leaves_nothing_behind(
+    server, stub, many, identity, given_back, seconds
+):
+    request = pb.EmbedRequest(
+        instance=many.read_bytes(), options=pb.EmbedOptions(recipient=str(identity.recipient))
+    )
     with pytest.raises(grpc.RpcError) as late:
         stub.Embed(request, timeout=seconds)
     assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def test_the_server_s_own_limit_is_told_with_a_sentence(cover, many, identity):
-    with running("serve", "--listen", "127.0.0.1:0", "--seconds", "0.4") as server, Client(server.address()) as client:
+    with (
+        running("serve", "--listen", "127.0.0.1:0", "--seconds", "0.4") as server,
+        Client(server.address()) as client,
+    ):
         ((answer),) = list(client.embed_series([("x", many)], identity.recipient))
-        assert (answer.status, answer.code) == ("DEADLINE_EXCEEDED", "deadline-passed") and "more time" in str(answer)
+        assert (answer.status, answer.code) == (
+            "DEADLINE_EXCEEDED",
+            "deadline-passed",
+        ) and "more time" in str(answer)
         assert client.embed(cover, identity.recipient).instance
 
 

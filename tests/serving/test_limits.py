@@ -4,9 +4,10 @@ import threading
 import time
 
 import pytest
-from coverslip.serving.deadline import Deadline
-from coverslip.serving.errors import BusyError, CancelledError, DeadlinePassedError, TooLargeError
-from coverslip.serving.limits import Limits, Room
+
+from coverslip_serving.deadline import Deadline
+from coverslip_serving.errors import BusyError, CancelledError, DeadlinePassedError, TooLargeError
+from coverslip_serving.limits import Limits, Room
 
 
 def soon(seconds=5.0, alive=True):
@@ -44,7 +45,9 @@ def test_turns_are_first_come_first_served():
     assert order == list(range(8))
 
 
-@pytest.mark.parametrize(("deadline", "kind"), [((0.05, True), DeadlinePassedError), ((5.0, False), CancelledError)])
+@pytest.mark.parametrize(
+    ("deadline", "kind"), [((0.05, True), DeadlinePassedError), ((5.0, False), CancelledError)]
+)
 def test_who_gives_up_leaves_no_gap_in_the_queue(deadline, kind):
     room = Room(Limits(parallel=1))
     with room.turn(soon()), pytest.raises(kind), room.turn(soon(*deadline)):

@@ -11,7 +11,6 @@ from coverslip.models import ModelKind, find_model
 pytest.importorskip("tensorflow_serving")
 
 import tensorflow as tf
-from coverslip.serving.model_server import build, config_of
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -20,6 +19,8 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+
+from coverslip_serving.model_server import build, config_of
 
 pytestmark = pytest.mark.slow
 """These tests start servers."""
@@ -33,7 +34,11 @@ def stubs(tmp_path_factory):
     server, port = build(config_of(folder), "127.0.0.1:0")
     server.start()
     channel = grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.max_receive_message_length", -1)])
-    yield prediction_service_pb2_grpc.PredictionServiceStub(channel), model_service_pb2_grpc.ModelServiceStub(channel), folder
+    yield (
+        prediction_service_pb2_grpc.PredictionServiceStub(channel),
+        model_service_pb2_grpc.ModelServiceStub(channel),
+        folder,
+    )
     channel.close()
     server.stop(0).wait()
 
@@ -63,8 +68,16 @@ def test_predict_answers_by_signature_and_says_which_version(stubs):
         (request(other=PIXELS), "INVALID_ARGUMENT", "pixels"),
         (request(signature="nothing", pixels=PIXELS), "FAILED_PRECONDITION", "nothing"),
         (predict_pb2.PredictRequest(model_spec={"name": "other"}), "NOT_FOUND", "other"),
-        (predict_pb2.PredictRequest(model_spec={"name": "coverslip", "version_label": "x"}), "INVALID_ARGUMENT", "label"),
-        (predict_pb2.PredictRequest(model_spec={"name": "coverslip", "version": {"value": 7}}), "NOT_FOUND", "7"),
+        (
+            predict_pb2.PredictRequest(model_spec={"name": "coverslip", "version_label": "x"}),
+            "INVALID_ARGUMENT",
+            "label",
+        ),
+        (
+            predict_pb2.PredictRequest(model_spec={"name": "coverslip", "version": {"value": 7}}),
+            "NOT_FOUND",
+            "7",
+        ),
     ],
     ids=["dtype", "shape", "name", "signature", "model", "label", "version"],
 )
@@ -83,7 +96,9 @@ def test_a_tensor_that_does_not_fill_its_shape_is_refused(stubs):
 
 
 def test_metadata_describes_the_signatures(stubs):
-    asked = get_model_metadata_pb2.GetModelMetadataRequest(model_spec={"name": "coverslip"}, metadata_field=["signature_def"])
+    asked = get_model_metadata_pb2.GetModelMetadataRequest(
+        model_spec={"name": "coverslip"}, metadata_field=["signature_def"]
+    )
     answer = stubs[0].GetModelMetadata(asked)
     table = get_model_metadata_pb2.SignatureDefMap()
     assert answer.metadata["signature_def"].Unpack(table)
@@ -92,14 +107,21 @@ def test_metadata_describes_the_signatures(stubs):
 
 
 def versions(stubs):
-    answer = stubs[1].GetModelStatus(get_model_status_pb2.GetModelStatusRequest(model_spec={"name": "coverslip"}))
-    assert all(s.state == get_model_status_pb2.ModelVersionStatus.State.AVAILABLE for s in answer.model_version_status)
+    answer = stubs[1].GetModelStatus(
+        get_model_status_pb2.GetModelStatusRequest(model_spec={"name": "coverslip"})
+    )
+    assert all(
+        s.state == get_model_status_pb2.ModelVersionStatus.State.AVAILABLE
+        for s in answer.model_version_status
+    )
     return [s.version for s in answer.model_version_status]
 
 
 def test_a_new_configuration_moves_labels_or_changes_nothing(stubs):
     asked = model_management_pb2.ReloadConfigRequest()
-    item = asked.config.model_config_list.config.add(name="coverslip", base_path=str(stubs[2]), model_platform="tensorflow")
+    item = asked.config.model_config_list.config.add(
+        name="coverslip", base_path=str(stubs[2]), model_platform="tensorflow"
+    )
     item.model_version_policy.specific.versions.extend([1, 2])
     item.version_labels["stable"], item.version_labels["canary"] = 1, 2
     stubs[1].HandleReloadConfigRequest(asked)

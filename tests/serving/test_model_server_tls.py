@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
-from coverslip.serving.client import Client
-from coverslip.serving.errors import EngineUnavailableError, RemoteError
-from coverslip.serving.ssl_config import read_ssl_config
-from coverslip.serving.tf_serving import TfServingEngine, TlsFiles
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from coverslip_serving.client import Client
+from coverslip_serving.errors import EngineUnavailableError, RemoteError
+from coverslip_serving.ssl_config import read_ssl_config
+from coverslip_serving.tf_serving import TfServingEngine, TlsFiles
+from tests.paths import ROOT
 from tests.serving.conftest import running
 from tests.serving.test_access import Authority
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 pytest.importorskip("tensorflow_serving")
 
-SCRIPT = Path(__file__).resolve().parent.parent.parent / "serving" / "deploy" / "write_ssl_config.sh"
+SCRIPT = ROOT / "serving" / "deploy" / "write_ssl_config.sh"
 PAIR = 'server_key: "x" server_cert: "x"'
 PIXELS = np.zeros((1, 64, 64), np.int32)
 
@@ -41,7 +41,9 @@ def stranger(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ssl_config(authority):
     certificate, key = authority.issue("model-server")
-    done = subprocess.run([SCRIPT, key, certificate, authority.roots], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [SCRIPT, key, certificate, authority.roots], capture_output=True, text=True, check=True
+    )
     path = authority.folder / "ssl.config"
     path.write_text(done.stdout)
     return path
@@ -49,7 +51,9 @@ def ssl_config(authority):
 
 @pytest.fixture(scope="module")
 def server(ssl_config):
-    with running("model-server", "--listen", "localhost:0", "--ssl-config-file", ssl_config, ready=False) as server:
+    with running(
+        "model-server", "--listen", "localhost:0", "--ssl-config-file", ssl_config, ready=False
+    ) as server:
         yield server
 
 
@@ -57,7 +61,10 @@ def test_the_gateway_works_through_it(server, authority, cover, identity):
     certificate, key = authority.issue("gateway")
     words = ["--tf-serving", server.address(), "--tf-serving-roots", authority.roots]
     words += ["--tf-serving-certificate", certificate, "--tf-serving-key", key]
-    with running("serve", "--listen", "127.0.0.1:0", *words) as gateway, Client(gateway.address()) as client:
+    with (
+        running("serve", "--listen", "127.0.0.1:0", *words) as gateway,
+        Client(gateway.address()) as client,
+    ):
         stego = client.embed(cover, identity.recipient).instance
         assert len(client.extract(stego, identity).record) > 20
 
@@ -82,11 +89,22 @@ def test_a_gateway_without_a_certificate_of_theirs_is_not_answered(server, autho
     refused(server, None)
 
 
-def test_a_gateway_that_does_not_trust_its_model_server_is_not_ready_and_says_so(server, stranger, cover):
-    words = ["--tf-serving", server.address(), "--tf-serving-roots", stranger.roots, "--tf-serving-seconds", "1"]
+def test_a_gateway_that_does_not_trust_its_model_server_is_not_ready_and_says_so(
+    server, stranger, cover
+):
+    words = [
+        "--tf-serving",
+        server.address(),
+        "--tf-serving-roots",
+        stranger.roots,
+        "--tf-serving-seconds",
+        "1",
+    ]
     with running("serve", "--listen", "127.0.0.1:0", *words, ready=False) as gateway:
         with grpc.insecure_channel(gateway.address()) as channel:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=10
+            )
         with Client(gateway.address()) as client, pytest.raises(RemoteError) as told:
             client.segment(cover)
     assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -109,7 +127,16 @@ def test_an_ssl_config_that_is_none_is_refused_without_quoting_it(tmp_path, text
     with pytest.raises(ValueError, match=sentence) as refused:
         read_ssl_config(path)
     assert "SECRET" not in str(refused.value)
-    words = [sys.executable, "-m", "coverslip", "model-server", "--listen", "0.0.0.0:0", "--ssl-config-file", str(path)]
+    words = [
+        sys.executable,
+        "-m",
+        "coverslip",
+        "model-server",
+        "--listen",
+        "0.0.0.0:0",
+        "--ssl-config-file",
+        str(path),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
 

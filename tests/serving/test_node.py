@@ -1,4 +1,6 @@
-"""The example in generated stubs of another language, against a real gateway; and the contract under buf's rules."""
+"""The example in generated stubs of another language, against a real gateway; and the contract
+under buf's rules.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,19 @@ from pathlib import Path
 import pytest
 
 from coverslip import pipeline
-from coverslip.keys import Identity
+from coverslip.crypto.keys import Identity
+from tests.paths import ROOT
 from tests.serving.conftest import running
 from tests.serving.test_access import Authority
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "serving" / "examples" / "node"
 BUF = EXAMPLE / "node_modules" / ".bin" / "buf"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not BUF.exists(), reason="the Node.js example is not installed: run 'make node'"),
+    pytest.mark.skipif(
+        not BUF.exists(), reason="the Node.js example is not installed: run 'make node'"
+    ),
 ]
 
 
@@ -35,11 +39,15 @@ def node(*words, **environment):
     )  # fmt: skip
 
 
-def test_node_embeds_and_gets_a_sealed_record_that_the_key_opens(gateway, cover, identity, tmp_path):
+def test_node_embeds_and_gets_a_sealed_record_that_the_key_opens(
+    gateway, cover, identity, tmp_path
+):
     (line,) = re.findall(r"^\$ (node .*)$", (ROOT / "docs" / "client.md").read_text(), re.MULTILINE)
     stego, sealed = tmp_path / "stego.dcm", tmp_path / "sealed"
     given = {"cs1...": identity.recipient, "cover.dcm": cover, "stego.dcm": stego, "sealed": sealed}
-    words = [given.get(word, word.replace("127.0.0.1:50051", gateway.address())) for word in line.split()]
+    words = [
+        given.get(word, word.replace("127.0.0.1:50051", gateway.address())) for word in line.split()
+    ]
     done = node(*words)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -60,10 +68,27 @@ def test_node_comes_in_with_a_certificate(cover, tmp_path):
     allow = tmp_path / "allow.json"
     allow.write_text('{"clients": {"ris": ["embed", "extract"]}}')
     certificate, key = authority.issue("gateway")
-    words = ["--tls-certificate", certificate, "--tls-key", key, "--tls-client-roots", authority.roots, "--allow", allow]
+    words = [
+        "--tls-certificate",
+        certificate,
+        "--tls-key",
+        key,
+        "--tls-client-roots",
+        authority.roots,
+        "--allow",
+        allow,
+    ]
     own = dict(zip(("CERTIFICATE", "KEY"), map(str, authority.issue("ris")), strict=True))
     with running("serve", "--listen", "localhost:0", *words) as server:
-        call = ["node", "client.js", f"https://{server.address()}", identity.recipient, cover, tmp_path / "stego.dcm", tmp_path / "sealed"]
+        call = [
+            "node",
+            "client.js",
+            f"https://{server.address()}",
+            identity.recipient,
+            cover,
+            tmp_path / "stego.dcm",
+            tmp_path / "sealed",
+        ]
         done = node(*call, CA=str(authority.roots), **own)
     assert done.returncode == 0, done.stderr
     assert len(pipeline.open_frame((tmp_path / "sealed").read_bytes(), identity)) > 20
@@ -73,8 +98,16 @@ def test_the_example_names_every_package_exactly_and_no_place_to_get_it_from():
     package = json.loads((EXAMPLE / "package.json").read_text())
     named = {**package["dependencies"], **package["devDependencies"]}
     assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in named.values())
-    ignored = subprocess.run(["git", "check-ignore", "package-lock.json", "node_modules"], cwd=EXAMPLE, capture_output=True, text=True)
-    assert ignored.returncode == 128 or ignored.stdout.split() == ["package-lock.json", "node_modules"]
+    ignored = subprocess.run(
+        ["git", "check-ignore", "package-lock.json", "node_modules"],
+        cwd=EXAMPLE,
+        capture_output=True,
+        text=True,
+    )
+    assert ignored.returncode == 128 or ignored.stdout.split() == [
+        "package-lock.json",
+        "node_modules",
+    ]
 
 
 def lint(folder):

@@ -1,4 +1,6 @@
-"""Opening on the server: over TLS with client certificates, for those with the right, where the operator gave a key."""
+"""Opening on the server: over TLS with client certificates, for those with the right, where the
+operator gave a key.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,16 @@ from contextlib import contextmanager
 
 import grpc
 import pytest
-from coverslip.serving._stubs import coverslip_pb2 as pb
-from coverslip.serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
-from coverslip.serving.client import Client, Credentials
-from coverslip.serving.errors import RemoteError
-from coverslip.serving.gateway import Settings
-from coverslip.serving.opening import Opener
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from coverslip.keys import Identity
+from coverslip.crypto.keys import Identity
+from coverslip_serving._stubs import coverslip_pb2 as pb
+from coverslip_serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
+from coverslip_serving.client import Client, Credentials
+from coverslip_serving.errors import RemoteError
+from coverslip_serving.gateway import Settings
+from coverslip_serving.opening import Opener
 from tests.serving.conftest import running
 from tests.serving.test_access import Authority
 
@@ -52,7 +54,16 @@ def words(authority):
     allow = authority.folder / "allow.json"
     allow.write_text(json.dumps({"clients": RIGHTS}))
     certificate, key = authority.issue("gateway")
-    files = ["--tls-certificate", certificate, "--tls-key", key, "--tls-client-roots", authority.roots, "--allow", allow]
+    files = [
+        "--tls-certificate",
+        certificate,
+        "--tls-key",
+        key,
+        "--tls-client-roots",
+        authority.roots,
+        "--allow",
+        allow,
+    ]
     return ["serve", "--listen", "localhost:0", *files]
 
 
@@ -60,7 +71,13 @@ def words(authority):
 def opening(words, authority, identity):
     for name, key in (("archive.key", identity), ("other.key", Identity.generate())):
         key.write(authority.folder / name)
-    with running(*words, "--open-with", authority.folder / "archive.key", "--open-with", authority.folder / "other.key") as server:
+    with running(
+        *words,
+        "--open-with",
+        authority.folder / "archive.key",
+        "--open-with",
+        authority.folder / "other.key",
+    ) as server:
         yield server
 
 
@@ -76,18 +93,28 @@ def refusal(call):
     return refused.value.status, refused.value.code
 
 
-def test_a_certificate_with_the_right_gets_the_record_opened_and_the_instance_restored(opening, connect, cover, identity, stego):
+def test_a_certificate_with_the_right_gets_the_record_opened_and_the_instance_restored(
+    opening, connect, cover, identity, stego
+):
     with connect(opening, "archive") as archive:
         opened = archive.extract_opened(stego, identity.recipient, restore=True)
         assert archive.extract_opened(stego, identity.recipient).restored == b""
     original, restored = dcmread(cover), dcmread(io.BytesIO(opened.restored))
-    assert Dataset.from_json(opened.attributes).PatientName == restored.PatientName == original.PatientName
+    assert (
+        Dataset.from_json(opened.attributes).PatientName
+        == restored.PatientName
+        == original.PatientName
+    )
     assert original.PatientID not in repr(opened)
 
 
-def test_a_series_is_opened_too_and_restored_by_the_caller(opening, connect, authority, identity, stego):
+def test_a_series_is_opened_too_and_restored_by_the_caller(
+    opening, connect, authority, identity, stego
+):
     parts = [
-        pb.ExtractSeriesRequest(options=pb.ExtractOptions(recipient=str(identity.recipient), open=True)),
+        pb.ExtractSeriesRequest(
+            options=pb.ExtractOptions(recipient=str(identity.recipient), open=True)
+        ),
         pb.ExtractSeriesRequest(start=pb.InstanceStart(label="x")),
         pb.ExtractSeriesRequest(chunk=stego),
         pb.ExtractSeriesRequest(end=pb.InstanceEnd()),
@@ -99,18 +126,29 @@ def test_a_series_is_opened_too_and_restored_by_the_caller(opening, connect, aut
         with pytest.raises(grpc.RpcError) as refused:
             list(CoverslipServiceStub(channel).ExtractSeries(iter(parts), timeout=30))
     assert "00100020" in json.loads(answer.record.record)
-    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT and "restore" in refused.value.details()
+    assert (
+        refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        and "restore" in refused.value.details()
+    )
 
 
 @pytest.mark.parametrize("name", ["desk", "ris", "half"])
 def test_without_both_rights_nothing_is_opened(opening, connect, name, identity, stego):
     with connect(opening, name) as client:
-        assert refusal(lambda: client.extract_opened(stego, identity.recipient)) == ("PERMISSION_DENIED", "not-allowed")
+        assert refusal(lambda: client.extract_opened(stego, identity.recipient)) == (
+            "PERMISSION_DENIED",
+            "not-allowed",
+        )
 
 
-def test_the_right_to_open_does_not_embed_and_the_sealed_record_is_still_to_be_had(opening, connect, cover, identity, stego):
+def test_the_right_to_open_does_not_embed_and_the_sealed_record_is_still_to_be_had(
+    opening, connect, cover, identity, stego
+):
     with connect(opening, "archive") as archive:
-        assert refusal(lambda: archive.embed(cover, identity.recipient)) == ("PERMISSION_DENIED", "not-allowed")
+        assert refusal(lambda: archive.embed(cover, identity.recipient)) == (
+            "PERMISSION_DENIED",
+            "not-allowed",
+        )
         assert len(archive.extract(stego, identity).record) > 20
 
 
@@ -134,15 +172,35 @@ def test_nothing_of_a_record_is_in_the_log(opening, connect, cover, identity, st
     assert opening.wait_for("call", request_id="told")["client"] == "archive"
     original = dcmread(cover)
     text = json.dumps(opening.lines) + "".join(opening.other)
-    for value in (original.PatientID, str(original.PatientName), str(identity.recipient), identity.secret.hex()):
+    for value in (
+        original.PatientID,
+        str(original.PatientName),
+        str(identity.recipient),
+        identity.secret.hex(),
+    ):
         assert value not in text
 
 
 def test_plain_text_with_keys_is_refused_at_the_start(authority, identity, opening):
-    words = ["serve", "--listen", "127.0.0.1:0", "--open-with", str(authority.folder / "archive.key")]
+    words = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--open-with",
+        str(authority.folder / "archive.key"),
+    ]
     for more in ([], ["--plaintext"]):
-        done = subprocess.run([sys.executable, "-m", "coverslip", *words, *more], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 2 and "certificates" in done.stderr and "Traceback" not in done.stderr
+        done = subprocess.run(
+            [sys.executable, "-m", "coverslip", *words, *more],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (
+            done.returncode == 2
+            and "certificates" in done.stderr
+            and "Traceback" not in done.stderr
+        )
     with pytest.raises(ValueError, match="allow-list"):
         Settings(opener=Opener({identity.recipient.public: identity}))
 
@@ -152,6 +210,9 @@ def test_a_key_that_others_may_read_ends_the_start(words, authority, identity):
     identity.write(path)
     path.chmod(0o644)
     done = subprocess.run(
-        [sys.executable, "-m", "coverslip", *map(str, words), "--open-with", str(path)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "coverslip", *map(str, words), "--open-with", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 2 and "0644" in done.stderr and "Traceback" not in done.stderr

@@ -3,10 +3,11 @@
 import os
 
 import pytest
-from coverslip.serving.limits import MIB
-from coverslip.serving.spool import memory_for
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+from coverslip_serving.limits import MIB
+from coverslip_serving.spool import memory_for
 
 SIDE = 512
 
@@ -30,12 +31,16 @@ def write_native(path, frames):
 
 
 def test_long_native_instances_are_counted_by_the_window(tmp_path):
-    many, more = (memory_for(write_native(tmp_path / f"{frames}.dcm", frames)) for frames in (100, 1000))
+    many, more = (
+        memory_for(write_native(tmp_path / f"{frames}.dcm", frames)) for frames in (100, 1000)
+    )
     assert abs(more - many) < MIB and more < 256 * MIB
 
 
 def test_short_instances_are_counted_by_their_frames(tmp_path):
-    one, two, four = (memory_for(write_native(tmp_path / f"{frames}.dcm", frames)) for frames in (1, 2, 4))
+    one, two, four = (
+        memory_for(write_native(tmp_path / f"{frames}.dcm", frames)) for frames in (1, 2, 4)
+    )
     assert 1.9 < two / one < 2.1  # side by side
     assert one / 10 < (four - two) / 2 < one / 4  # waiting in the window
 

@@ -7,19 +7,25 @@ from dataclasses import replace
 import grpc
 import numpy as np
 import pytest
-from coverslip.graph.export import trial
-from coverslip.serving import deadline
-from coverslip.serving._stubs import predict_pb2
-from coverslip.serving.client import Client
-from coverslip.serving.errors import CancelledError, DeadlinePassedError, EngineDeadlineError, EngineUnavailableError, RemoteError
-from coverslip.serving.tensors import to_array, to_tensor
-from coverslip.serving.tf_serving import PREDICT, TfServingEngine
 from pydicom import dcmread
 
 from coverslip import record as records
+from coverslip.crypto.keys import Identity
 from coverslip.errors import EngineError
-from coverslip.keys import Identity
 from coverslip.models import ModelKind, find_model
+from coverslip_graph.export import trial
+from coverslip_serving import deadline
+from coverslip_serving._stubs import predict_pb2
+from coverslip_serving.client import Client
+from coverslip_serving.errors import (
+    CancelledError,
+    DeadlinePassedError,
+    EngineDeadlineError,
+    EngineUnavailableError,
+    RemoteError,
+)
+from coverslip_serving.tensors import to_array, to_tensor
+from coverslip_serving.tf_serving import PREDICT, TfServingEngine
 from tests.serving.conftest import callers, running
 
 pytestmark = pytest.mark.slow
@@ -33,7 +39,11 @@ def real():
     from tensorflow.core.framework import tensor_pb2
     from tensorflow_serving.apis import predict_pb2 as predict
 
-    return {"Tensor": tensor_pb2.TensorProto, "PredictRequest": predict.PredictRequest, "PredictResponse": predict.PredictResponse}
+    return {
+        "Tensor": tensor_pb2.TensorProto,
+        "PredictRequest": predict.PredictRequest,
+        "PredictResponse": predict.PredictResponse,
+    }
 
 
 @pytest.mark.parametrize("name", ["Tensor", "PredictRequest", "PredictResponse"])
@@ -44,7 +54,9 @@ def test_our_messages_are_a_part_of_tensorflow_serving_s(real, name):
             # dtype is an enumeration there, which has the wire form of int32.
             kinds = {field.type, other.type}
             assert len(kinds) == 1 or kinds == {field.TYPE_INT32, field.TYPE_ENUM}, field.full_name
-            assert field.is_repeated == other.is_repeated and (field.name == other.name or field.full_name.endswith("Tensor.dtype"))
+            assert field.is_repeated == other.is_repeated and (
+                field.name == other.name or field.full_name.endswith("Tensor.dtype")
+            )
             if field.message_type is not None:
                 agree(field.message_type, other.message_type)
 
@@ -60,7 +72,9 @@ def test_tensors_are_tensorflow_s_in_both_of_their_forms(dtype):
     listed = type(proto)(dtype=proto.dtype, tensor_shape=proto.tensor_shape)
     values = listed.float_val if dtype == "float32" else listed.int_val
     values.extend(array.ravel().tolist())
-    assert np.array_equal(to_array(predict_pb2.Tensor.FromString(listed.SerializeToString())), array)
+    assert np.array_equal(
+        to_array(predict_pb2.Tensor.FromString(listed.SerializeToString())), array
+    )
     back = tf.make_ndarray(type(proto).FromString(to_tensor(array).SerializeToString()))
     assert back.dtype == array.dtype and np.array_equal(back, array)
 
@@ -80,14 +94,20 @@ def test_tensors_that_make_no_sense_are_refused():
 
 
 def test_the_answers_are_those_of_the_model_in_process(model_server):
-    from coverslip.graph.engine import TensorFlowEngine
+    from coverslip_graph.engine import TensorFlowEngine
 
     engine, local = TfServingEngine(model_server.address()), TensorFlowEngine()
     one = trial(96, 130, 4095, 3)
-    two = replace(one, **{name: np.concatenate([value, value]) for name, value in vars(one).items()})
+    two = replace(
+        one, **{name: np.concatenate([value, value]) for name, value in vars(one).items()}
+    )
     for request in (one, two):
         for kind in ("embed", "segment", "extract"):
-            given = {"embed": (request,), "segment": (request.pixels,), "extract": (request.pixels, request.step)}[kind]
+            given = {
+                "embed": (request,),
+                "segment": (request.pixels,),
+                "extract": (request.pixels, request.step),
+            }[kind]
             ours, theirs = getattr(engine, kind)(*given), getattr(local, kind)(*given)
             for name, value in vars(theirs).items():
                 assert np.array_equal(getattr(ours, name), value), (kind, name)
@@ -121,14 +141,20 @@ class Peer:
 
         handler = grpc.unary_unary_rpc_method_handler(predict)
         service, method = PREDICT.strip("/").split("/")
-        self.server = grpc.server(futures.ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", -1)])
-        self.server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {method: handler})])
+        self.server = grpc.server(
+            futures.ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", -1)]
+        )
+        self.server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(service, {method: handler})]
+        )
         self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
         self.server.start()
 
 
 def test_a_server_that_is_away_for_a_moment_is_asked_again(model_server):
-    with grpc.insecure_channel(model_server.address(), [("grpc.max_receive_message_length", -1)]) as channel:
+    with grpc.insecure_channel(
+        model_server.address(), [("grpc.max_receive_message_length", -1)]
+    ) as channel:
         forward = channel.unary_unary(PREDICT)
         refusals = iter([True, True, False])
 
@@ -167,36 +193,75 @@ def test_a_deadline_is_kept_and_a_caller_who_went_away_stops_the_work():
     pixels = np.zeros((1, 64, 64), np.int32)
     with pytest.raises(EngineDeadlineError):
         engine.segment(pixels)
-    with deadline.working_for(deadline.Deadline(time.monotonic() - 1, lambda: True)), pytest.raises(DeadlinePassedError):
+    with (
+        deadline.working_for(deadline.Deadline(time.monotonic() - 1, lambda: True)),
+        pytest.raises(DeadlinePassedError),
+    ):
         engine.segment(pixels)
-    with deadline.working_for(deadline.Deadline(time.monotonic() + 9, lambda: False)), pytest.raises(CancelledError):
+    with (
+        deadline.working_for(deadline.Deadline(time.monotonic() + 9, lambda: False)),
+        pytest.raises(CancelledError),
+    ):
         engine.segment(pixels)
     peer.server.stop(0)
 
 
 def test_no_header_key_or_record_crosses_to_the_model_server(model_server, cover):
     identity = Identity.generate()
-    with grpc.insecure_channel(model_server.address(), [("grpc.max_receive_message_length", -1)]) as channel:
+    with grpc.insecure_channel(
+        model_server.address(), [("grpc.max_receive_message_length", -1)]
+    ) as channel:
         forward = channel.unary_unary(PREDICT)
         peer = Peer(lambda request, context: forward(request))
-        with running("serve", "--listen", "127.0.0.1:0", "--tf-serving", peer.address) as server, Client(server.address()) as client:
+        with (
+            running("serve", "--listen", "127.0.0.1:0", "--tf-serving", peer.address) as server,
+            Client(server.address()) as client,
+        ):
             stego = client.embed(cover, identity.recipient)
             found = client.extract(stego.instance, identity)
         peer.server.stop(0)
     wire = b"".join(peer.received)
     dataset = dcmread(cover)
-    secrets = [identity.secret, identity.recipient.public, str(identity.recipient).encode(), found.sealed, records.encode(found.record)]
-    secrets += [value for value in (e.value for e in found.record.level.leaves()) if len(value.strip(b"\0 ")) >= 6]
-    secrets += [str(dataset.PatientName).encode(), dataset.PatientID.encode(), str(dataset.SOPInstanceUID).encode()]
+    secrets = [
+        identity.secret,
+        identity.recipient.public,
+        str(identity.recipient).encode(),
+        found.sealed,
+        records.encode(found.record),
+    ]
+    secrets += [
+        value
+        for value in (e.value for e in found.record.level.leaves())
+        if len(value.strip(b"\0 ")) >= 6
+    ]
+    secrets += [
+        str(dataset.PatientName).encode(),
+        dataset.PatientID.encode(),
+        str(dataset.SOPInstanceUID).encode(),
+    ]
     assert len(secrets) > 20 and len(wire) > 1_000_000
     for secret in secrets:
         assert secret.strip(b"\0 ") not in wire
-    # Nor in any part: what was sent is the tensors of the contract and the model's name, and nothing else.
-    contract = {"pixels", "legal", "padding", "phases", "slots", "coefficients", "step", "votes", "margin"}
+    # Nor in any part: what was sent is the tensors of the contract and the model's name, and
+    # nothing else.
+    contract = {
+        "pixels",
+        "legal",
+        "padding",
+        "phases",
+        "slots",
+        "coefficients",
+        "step",
+        "votes",
+        "margin",
+    }
     for request in map(predict_pb2.PredictRequest.FromString, peer.received):
         assert set(request.inputs) <= contract
         assert request.model_spec.signature_name in ("segment", "embed", "extract")
-        assert (request.model_spec.name, request.model_spec.version_label) == ("coverslip", "stable")
+        assert (request.model_spec.name, request.model_spec.version_label) == (
+            "coverslip",
+            "stable",
+        )
         again = predict_pb2.PredictRequest(model_spec=request.model_spec)
         for name, tensor in request.inputs.items():
             again.inputs[name].CopyFrom(to_tensor(to_array(tensor)))

@@ -1,4 +1,6 @@
-"""Worker processes: errors come back as they were, a process that dies is replaced, and nothing outlives the gateway."""
+"""Worker processes: errors come back as they were, a process that dies is replaced, and nothing
+outlives the gateway.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from coverslip.edge.engine import LiteRtEngine
-from coverslip.serving import deadline
-from coverslip.serving._stubs import coverslip_pb2 as pb
-from coverslip.serving.client import Client
-from coverslip.serving.errors import CancelledError, EngineUnavailableError, RemoteError
-from coverslip.serving.workers import Here, Processes, UnplannedError
 
 from coverslip.errors import ModelMissingError, NotAnImageError, RecordTooLargeError
+from coverslip_edge.engine import LiteRtEngine
+from coverslip_serving import deadline
+from coverslip_serving._stubs import coverslip_pb2 as pb
+from coverslip_serving.client import Client
+from coverslip_serving.errors import CancelledError, EngineUnavailableError, RemoteError
+from coverslip_serving.workers import Here, Processes, UnplannedError
 from tests.serving.conftest import callers, running
 
 pytestmark = pytest.mark.slow
@@ -59,7 +61,12 @@ class DiesOnce(Broken):
 
 
 def ask(workers, cover, observed=None):
-    return workers.run("segment", cover, pb.SegmentRequest(), lambda *seen: observed is None or observed.append(seen))
+    return workers.run(
+        "segment",
+        cover,
+        pb.SegmentRequest(),
+        lambda *seen: observed is None or observed.append(seen),
+    )
 
 
 @pytest.fixture
@@ -82,7 +89,9 @@ def test_an_answer_is_that_of_this_process_and_its_time_is_told(processes, cover
     assert signature == "segment" and 0 < seconds < 30
 
 
-def test_errors_come_back_as_they_were_and_messages_of_unplanned_ones_stay_behind(processes, cover, tmp_path):
+def test_errors_come_back_as_they_were_and_messages_of_unplanned_ones_stay_behind(
+    processes, cover, tmp_path
+):
     with pytest.raises(RecordTooLargeError, match="500 bytes") as refused:
         ask(processes(partial(Broken, "too large")), cover)
     assert (refused.value.needed, refused.value.available) == (500, 100)
@@ -100,7 +109,9 @@ def test_errors_come_back_as_they_were_and_messages_of_unplanned_ones_stay_behin
         processes(partial(LiteRtEngine, tmp_path / "no.tflite")).probe()
 
 
-def test_a_job_that_kills_its_process_again_and_again_is_told_and_the_process_replaced(processes, cover):
+def test_a_job_that_kills_its_process_again_and_again_is_told_and_the_process_replaced(
+    processes, cover
+):
     workers = processes(partial(Broken, "dies"))
     for _ in range(2):
         workers.probe()
@@ -115,7 +126,9 @@ def test_what_a_process_did_when_it_died_is_begun_again(processes, cover, tmp_pa
     (folder / "stego.dcm").touch()
     workers = processes(partial(DiesOnce, tmp_path / "mark"))
     assert ask(workers, folder / "cover.dcm") == ask(Here(LiteRtEngine()), cover)
-    assert [path.name for path in folder.iterdir()] == ["cover.dcm"] and (tmp_path / "mark").exists()
+    assert [path.name for path in folder.iterdir()] == ["cover.dcm"] and (
+        tmp_path / "mark"
+    ).exists()
 
 
 def test_a_job_that_waits_for_nobody_is_never_begun(processes, cover):
@@ -133,8 +146,13 @@ def workers_of(server):
     return [child for child in children(server) if "spawn_main" in " ".join(child.cmdline())]
 
 
-def test_a_gateway_lives_on_when_a_worker_is_killed_and_takes_all_with_it_when_it_is(cover, identity):
-    with running("serve", "--listen", "127.0.0.1:0", "--processes", "2") as server, Client(server.address()) as client:
+def test_a_gateway_lives_on_when_a_worker_is_killed_and_takes_all_with_it_when_it_is(
+    cover, identity
+):
+    with (
+        running("serve", "--listen", "127.0.0.1:0", "--processes", "2") as server,
+        Client(server.address()) as client,
+    ):
         first = workers_of(server)
         assert len(first) == 2
         threads, answers = callers(client, cover, identity)
@@ -153,7 +171,10 @@ def test_a_gateway_lives_on_when_a_worker_is_killed_and_takes_all_with_it_when_i
 
 
 def test_the_work_can_stay_in_one_process(cover, identity, tmp_path):
-    with running("serve", "--listen", "127.0.0.1:0", "--processes", "0") as server, Client(server.address()) as client:
+    with (
+        running("serve", "--listen", "127.0.0.1:0", "--processes", "0") as server,
+        Client(server.address()) as client,
+    ):
         assert not children(server)
         stego = client.embed(cover, identity.recipient).instance
         assert len(client.extract(stego, identity).record) > 20

@@ -49,19 +49,25 @@ def write_image(
     return dataset
 
 
-def write_seg(path: Path, images: Sequence[Dataset], segments: Mapping[str, NDArray[np.uint8]]) -> None:
+def write_seg(
+    path: Path, images: Sequence[Dataset], segments: Mapping[str, NDArray[np.uint8]]
+) -> None:
     """A DICOM SEG of images of one series: for each label the masks [images, H, W]."""
     import highdicom as hd
     from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentDescription
     from pydicom.sr.codedict import codes
 
-    made = hd.AlgorithmIdentificationSequence(name="invented", version="1", family=codes.DCM.ArtificialIntelligence)
+    made = hd.AlgorithmIdentificationSequence(
+        name="invented", version="1", family=codes.DCM.ArtificialIntelligence
+    )
     described = [
         SegmentDescription(
             segment_number=number,
             segment_label=label,
             segmented_property_category=codes.SCT.AnatomicalStructure,
-            segmented_property_type=codes.SCT.Body if hasattr(codes.SCT, "Body") else codes.SCT.Abdomen,
+            segmented_property_type=codes.SCT.Body
+            if hasattr(codes.SCT, "Body")
+            else codes.SCT.Abdomen,
             algorithm_type="AUTOMATIC",
             algorithm_identification=made,
         )
@@ -84,7 +90,9 @@ def write_seg(path: Path, images: Sequence[Dataset], segments: Mapping[str, NDAr
 
 
 def make_enhanced(dataset: Dataset) -> Dataset:
-    """Say of a multi-frame image where its frames lie, as an Enhanced CT does (PS3.3 section C.7.6.16)."""
+    """Say of a multi-frame image where its frames lie, as an Enhanced CT does (PS3.3 section
+    C.7.6.16).
+    """
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
     measures, orientation, shared = Dataset(), Dataset(), Dataset()
     measures.PixelSpacing, measures.SliceThickness = [1, 1], 1

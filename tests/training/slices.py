@@ -6,18 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from coverslip.training.records import Slice
 from numpy.typing import NDArray
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from coverslip_training.records import Slice
 
-def make_slice(name: str, patient: str, modality: str = "CT", seed: int = 0, lowest: int = 0) -> Slice:
+
+def make_slice(
+    name: str, patient: str, modality: str = "CT", seed: int = 0, lowest: int = 0
+) -> Slice:
     """A bright ellipse, 130 x 110 pixels, with its label; the darkest pixel is ``lowest``."""
     rng = np.random.default_rng(seed)
     rows, columns = np.ogrid[:130, :110]
     label = (((rows - 60) / 40) ** 2 + ((columns - 55) / 35) ** 2 < 1).astype(np.uint8)
-    pixels = lowest + 1000 * label.astype(np.int32) + rng.integers(0, 40, label.shape, dtype=np.int32)
+    pixels = (
+        lowest + 1000 * label.astype(np.int32) + rng.integers(0, 40, label.shape, dtype=np.int32)
+    )
     pixels[0, 0] = lowest
     return Slice(name, patient, modality, pixels.astype(np.int32), label)
 

@@ -18,11 +18,10 @@ pytest.importorskip("contourpy")
 pytest.importorskip("cv2")
 pytest.importorskip("pycocotools")
 
-from coverslip.training import annotate, data
-from coverslip.training.annotate import TOLERANCE, rings_of, via_project, via_regions
-from coverslip.training.annotations import Target, ViaFile, draw_regions, slice_name
-
 from coverslip.errors import OutputExistsError
+from coverslip_training import annotate, data
+from coverslip_training.annotate import TOLERANCE, rings_of, via_project, via_regions
+from coverslip_training.annotations import Target, ViaFile, draw_regions, slice_name
 from tests.training.images import HEIGHT, WIDTH, body, write_image
 
 
@@ -38,7 +37,9 @@ def iou(a, b):
 
 def smooth_masks():
     coarse = arrays(np.float64, (6, 7), elements=st.floats(-1, 1))
-    return coarse.map(lambda field: (ndimage.zoom(field, 14, order=3) > 0.1).astype(np.uint8)).filter(lambda mask: mask.sum() > 400)
+    return coarse.map(
+        lambda field: (ndimage.zoom(field, 14, order=3) > 0.1).astype(np.uint8)
+    ).filter(lambda mask: mask.sum() > 400)
 
 
 @given(smooth_masks())
@@ -62,8 +63,12 @@ def test_each_part_and_hole_is_a_ring_of_few_points_near_the_edge():
         assert 4 <= len(ring.points) <= len(full.points)
         starts, ends = ring.points, np.roll(ring.points, -1, axis=0)
         along = (ends - starts)[np.newaxis]
-        share = np.clip(((full.points[:, np.newaxis] - starts) * along).sum(-1) / (along**2).sum(-1), 0, 1)
-        distance = np.linalg.norm(starts + share[..., np.newaxis] * along - full.points[:, np.newaxis], axis=-1).min(axis=1)
+        share = np.clip(
+            ((full.points[:, np.newaxis] - starts) * along).sum(-1) / (along**2).sum(-1), 0, 1
+        )
+        distance = np.linalg.norm(
+            starts + share[..., np.newaxis] * along - full.points[:, np.newaxis], axis=-1
+        ).min(axis=1)
         assert distance.max() <= TOLERANCE + 1e-4 < 0.5
 
 
@@ -76,34 +81,59 @@ def test_a_body_that_reaches_the_frame_comes_back_whole():
 def test_the_project_is_what_via_2_writes_itself():
     project = via_project([("a.png", 12, rings_of(body())), ("b.png", 7, [])])
     assert set(project) == {
-        "_via_settings", "_via_img_metadata", "_via_attributes", "_via_data_format_version", "_via_image_id_list",
-    }  # fmt: skip
-    assert project["_via_image_id_list"] == ["a.png12", "b.png7"] == list(project["_via_img_metadata"])
+        "_via_settings",
+        "_via_img_metadata",
+        "_via_attributes",
+        "_via_data_format_version",
+        "_via_image_id_list",
+    }
+    assert (
+        project["_via_image_id_list"] == ["a.png12", "b.png7"] == list(project["_via_img_metadata"])
+    )
     assert set(project["_via_settings"]) == {"ui", "core", "project"}
     for name, entry in project["_via_img_metadata"].items():
         assert name == f"{entry['filename']}{entry['size']}"
         assert set(entry) == {"filename", "size", "regions", "file_attributes"}
         for region in entry["regions"]:
-            assert region["region_attributes"]["part"] in project["_via_attributes"]["region"]["part"]["options"]
+            assert (
+                region["region_attributes"]["part"]
+                in project["_via_attributes"]["region"]["part"]["options"]
+            )
             shape = region["shape_attributes"]
-            assert shape["name"] == "polygon" and len(shape["all_points_x"]) == len(shape["all_points_y"])
-        assert entry["file_attributes"]["use"] in project["_via_attributes"]["file"]["use"]["options"]
+            assert shape["name"] == "polygon" and len(shape["all_points_x"]) == len(
+                shape["all_points_y"]
+            )
+        assert (
+            entry["file_attributes"]["use"] in project["_via_attributes"]["file"]["use"]["options"]
+        )
 
 
 @pytest.fixture
 def images(tmp_path):
     """Three files, one of two frames, of three invented patients."""
     masks = [[body()], [body(45, 60, 25)], [body(50, 50, 30), body(50, 50, 20)]]
-    return [write_image(tmp_path / f"in/SECRET-{k}.dcm", mask, patient=f"SECRET-{k}") for k, mask in enumerate(masks)]
+    return [
+        write_image(tmp_path / f"in/SECRET-{k}.dcm", mask, patient=f"SECRET-{k}")
+        for k, mask in enumerate(masks)
+    ]
 
 
 def test_what_was_proposed_comes_back_from_via_into_the_records(images, tmp_path):
     pytest.importorskip("tensorflow")
-    from coverslip.training.records import read_records
+    from coverslip_training.records import read_records
 
     out = tmp_path / "annotated"
     make(tmp_path / "in", "--out", out, "--masks")
-    make(tmp_path / "in", "--via", out / "annotations.json", "--out", tmp_path / "records", "--val", 0, module=data)
+    make(
+        tmp_path / "in",
+        "--via",
+        out / "annotations.json",
+        "--out",
+        tmp_path / "records",
+        "--val",
+        0,
+        module=data,
+    )
     kept = read_records(tmp_path / "records", "train")
     assert len(kept) == 4
     for item in kept:
@@ -122,15 +152,24 @@ def test_previews_and_sheets_are_of_the_right_size_and_hold_no_identity(images, 
     for name in names:
         with Image.open(out / f"previews/{name}.png") as image:
             assert image.size == (WIDTH, HEIGHT) and not image.info
-    assert len(list((out / "sheets").iterdir())) == 2 and len(list((out / "previews").iterdir())) == 4
+    assert (
+        len(list((out / "sheets").iterdir())) == 2 and len(list((out / "previews").iterdir())) == 4
+    )
     shown = [path for path in out.rglob("*") if path.is_file() and path.name != "index.csv"]
     for path in shown:
-        assert "SECRET" not in path.name and b"SECRET" not in path.read_bytes() and b"Invented" not in path.read_bytes()
+        assert (
+            "SECRET" not in path.name
+            and b"SECRET" not in path.read_bytes()
+            and b"Invented" not in path.read_bytes()
+        )
     with (out / "index.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["number"], row["file"][-12:], row["frame"]) for row in rows] == [
-        ("1", "SECRET-0.dcm", "1"), ("2", "SECRET-1.dcm", "1"), ("3", "SECRET-2.dcm", "1"), ("4", "SECRET-2.dcm", "2"),
-    ]  # fmt: skip
+        ("1", "SECRET-0.dcm", "1"),
+        ("2", "SECRET-1.dcm", "1"),
+        ("3", "SECRET-2.dcm", "1"),
+        ("4", "SECRET-2.dcm", "2"),
+    ]
     via = ViaFile(out / "annotations.json")
     assert via.has(Target("x", images[2].SOPInstanceUID, 2, 2, (HEIGHT, WIDTH)))
 

@@ -13,17 +13,6 @@ from PIL import Image
 pytest.importorskip("pycocotools")
 pytest.importorskip("highdicom")
 
-from coverslip.training.annotations import (
-    MaskFolder,
-    SegFiles,
-    Target,
-    ViaFile,
-    draw_region,
-    draw_regions,
-    is_seg,
-    read_annotation,
-    slice_name,
-)
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
@@ -33,6 +22,17 @@ from coverslip.errors import (
     EmptyMaskError,
     RejectedSliceError,
     SeveralAnnotationsError,
+)
+from coverslip_training.annotations import (
+    MaskFolder,
+    SegFiles,
+    Target,
+    ViaFile,
+    draw_region,
+    draw_regions,
+    is_seg,
+    read_annotation,
+    slice_name,
 )
 from tests.training.images import HEIGHT, WIDTH, body, make_enhanced, write_image, write_seg
 
@@ -44,12 +44,25 @@ def target(place="a/one.dcm", uid="1.2.3", frame=1, frames=1, shape=SIZE):
 
 
 def polygon(*corners):
-    return {"name": "polygon", "all_points_x": [x for x, _ in corners], "all_points_y": [y for _, y in corners]}
+    return {
+        "name": "polygon",
+        "all_points_x": [x for x, _ in corners],
+        "all_points_y": [y for _, y in corners],
+    }
 
 
 def write_via(path, entries, project=True):
-    metadata = {f"{entry['filename']}{number}": {"size": number, **entry} for number, entry in enumerate(entries)}
-    path.write_text(json.dumps({"_via_settings": {}, "_via_img_metadata": metadata, "_via_attributes": {}} if project else metadata))
+    metadata = {
+        f"{entry['filename']}{number}": {"size": number, **entry}
+        for number, entry in enumerate(entries)
+    }
+    path.write_text(
+        json.dumps(
+            {"_via_settings": {}, "_via_img_metadata": metadata, "_via_attributes": {}}
+            if project
+            else metadata
+        )
+    )
     return path
 
 
@@ -59,7 +72,9 @@ SQUARE = {"shape_attributes": polygon((5, 5), (15, 5), (15, 15), (5, 15)), "regi
 def test_a_rectangle_and_a_polygon_of_the_same_corners_are_the_same_pixels():
     expected = np.zeros(SIZE, bool)
     expected[3:7, 2:5] = True
-    assert np.array_equal(draw_region({"name": "rect", "x": 2, "y": 3, "width": 3, "height": 4}, SIZE), expected)
+    assert np.array_equal(
+        draw_region({"name": "rect", "x": 2, "y": 3, "width": 3, "height": 4}, SIZE), expected
+    )
     assert np.array_equal(draw_region(polygon((2, 3), (5, 3), (5, 7), (2, 7)), SIZE), expected)
 
 
@@ -68,16 +83,26 @@ def test_circles_and_ellipses_hold_the_centres_inside_them():
     assert circle.sum() == pytest.approx(np.pi * 16, rel=0.1)
     assert np.array_equal(circle[:, :20], circle[:, :20][::-1, ::-1])
     lying = draw_region({"name": "ellipse", "cx": 15, "cy": 10, "rx": 8, "ry": 3}, SIZE)
-    standing = draw_region({"name": "ellipse", "cx": 15, "cy": 10, "rx": 8, "ry": 3, "theta": np.pi / 2}, SIZE)
+    standing = draw_region(
+        {"name": "ellipse", "cx": 15, "cy": 10, "rx": 8, "ry": 3, "theta": np.pi / 2}, SIZE
+    )
     assert lying.any(axis=0).sum() == standing.any(axis=1).sum() == 16
     # Clockwise on the screen: a quarter of pi goes down to the right.
-    turned = draw_region({"name": "ellipse", "cx": 15, "cy": 10, "rx": 8, "ry": 2, "theta": np.pi / 4}, SIZE)
+    turned = draw_region(
+        {"name": "ellipse", "cx": 15, "cy": 10, "rx": 8, "ry": 2, "theta": np.pi / 4}, SIZE
+    )
     assert turned[14, 19] and not turned[14, 10]
 
 
 def test_regions_join_and_holes_are_taken_out():
-    hole = {"shape_attributes": polygon((8, 8), (12, 8), (12, 12), (8, 12)), "region_attributes": {"kind": "Hole"}}
-    far = {"shape_attributes": {"name": "rect", "x": 20, "y": 2, "width": 5, "height": 5}, "region_attributes": {}}
+    hole = {
+        "shape_attributes": polygon((8, 8), (12, 8), (12, 12), (8, 12)),
+        "region_attributes": {"kind": "Hole"},
+    }
+    far = {
+        "shape_attributes": {"name": "rect", "x": 20, "y": 2, "width": 5, "height": 5},
+        "region_attributes": {},
+    }
     mask = draw_regions([hole, SQUARE, far], SIZE)
     assert mask.sum() == 100 - 16 + 25 and not mask[9, 9] and mask[3, 21]
 
@@ -102,7 +127,12 @@ def test_a_bad_shape_is_said_to_be_one(shape, said):
 
 
 @pytest.mark.slow
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
 @settings(max_examples=60, deadline=None)
 def test_any_json_of_another_kind_is_no_via_file(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.json"
@@ -114,7 +144,9 @@ def test_any_json_of_another_kind_is_no_via_file(tmp_path_factory, content):
 @pytest.mark.parametrize("project", [True, False])
 @pytest.mark.parametrize("regions", [[SQUARE], {"0": SQUARE}])
 def test_a_project_and_an_export_of_both_versions_are_read(tmp_path, project, regions):
-    via = ViaFile(write_via(tmp_path / "via.json", [{"filename": "a/one.png", "regions": regions}], project))
+    via = ViaFile(
+        write_via(tmp_path / "via.json", [{"filename": "a/one.png", "regions": regions}], project)
+    )
     assert read_annotation([via], target()).sum() == 100
     assert via.unused() == []
 
@@ -129,7 +161,12 @@ def test_pictures_are_known_by_place_uid_and_digest_and_never_by_the_last_name_a
 
 
 def test_frames_have_numbers(tmp_path):
-    via = ViaFile(write_via(tmp_path / "via.json", [{"filename": f"{slice_name('1.2.3', 2, 3)}.png", "regions": [SQUARE]}]))
+    via = ViaFile(
+        write_via(
+            tmp_path / "via.json",
+            [{"filename": f"{slice_name('1.2.3', 2, 3)}.png", "regions": [SQUARE]}],
+        )
+    )
     assert [via.has(target(frame=frame, frames=3)) for frame in (1, 2, 3)] == [False, True, False]
     (tmp_path / "a").mkdir()
     Image.fromarray(np.ones(SIZE, bool)).save(tmp_path / "a/one-0003.png")
@@ -142,13 +179,17 @@ def test_pictures_twice_rejected_and_without_regions(tmp_path):
     with pytest.raises(SeveralAnnotationsError):
         ViaFile(write_via(tmp_path / "via.json", [one, one])).read(target())
     with pytest.raises(RejectedSliceError):
-        ViaFile(write_via(tmp_path / "via.json", [{**one, "file_attributes": {"use": "no"}}])).read(target())
+        ViaFile(write_via(tmp_path / "via.json", [{**one, "file_attributes": {"use": "no"}}])).read(
+            target()
+        )
     via = ViaFile(write_via(tmp_path / "via.json", [{"filename": "a/one.png", "regions": []}]))
     assert read_annotation([via], target()) is None
 
 
 def test_two_sources_of_one_image_are_too_many(tmp_path):
-    via = ViaFile(write_via(tmp_path / "via.json", [{"filename": "a/one.png", "regions": [SQUARE]}]))
+    via = ViaFile(
+        write_via(tmp_path / "via.json", [{"filename": "a/one.png", "regions": [SQUARE]}])
+    )
     with pytest.raises(SeveralAnnotationsError, match="2 sources"):
         read_annotation([via, via], target())
 
@@ -158,7 +199,11 @@ def test_a_mask_of_one_value_is_read(tmp_path, mode):
     (tmp_path / "a").mkdir()
     plane = np.zeros(SIZE, np.uint16)
     plane[2:5, 3:9] = 7
-    image = Image.fromarray(plane > 0) if mode == "1" else Image.fromarray(plane.astype(np.uint8 if mode == "L" else np.uint16))
+    image = (
+        Image.fromarray(plane > 0)
+        if mode == "1"
+        else Image.fromarray(plane.astype(np.uint8 if mode == "L" else np.uint16))
+    )
     image.save(tmp_path / "a/one.png")
     assert np.array_equal(read_annotation([MaskFolder(tmp_path)], target()), plane > 0)
 
@@ -201,7 +246,9 @@ def test_a_segmentation_of_a_ct_comes_back(tmp_path):
     assert is_seg(dcmread(tmp_path / "seg.dcm")) and not is_seg(image)
     both = read_annotation([SegFiles([tmp_path / "seg.dcm"])], of(image))
     assert np.array_equal(both, left[0] | right[0])
-    assert np.array_equal(read_annotation([SegFiles([tmp_path / "seg.dcm"], "left")], of(image)), left[0])
+    assert np.array_equal(
+        read_annotation([SegFiles([tmp_path / "seg.dcm"], "left")], of(image)), left[0]
+    )
     with pytest.raises(AnnotationError, match="no segment with the label"):
         read_annotation([SegFiles([tmp_path / "seg.dcm"], "other")], of(image))
 
@@ -209,7 +256,12 @@ def test_a_segmentation_of_a_ct_comes_back(tmp_path):
 def test_a_segmentation_of_a_series_knows_its_slices(tmp_path):
     masks = [body(), body(40, 50, 20)]
     images = [
-        write_image(tmp_path / f"{k}.dcm", [mask], ImagePositionPatient=["0", "0", str(k)], InstanceNumber=k + 1)
+        write_image(
+            tmp_path / f"{k}.dcm",
+            [mask],
+            ImagePositionPatient=["0", "0", str(k)],
+            InstanceNumber=k + 1,
+        )
         for k, mask in enumerate(masks)
     ]
     write_seg(tmp_path / "seg.dcm", images, {"body": np.stack(masks)})

@@ -9,16 +9,18 @@ tf = pytest.importorskip("tensorflow")
 pytest.importorskip("official.vision")
 pytest.importorskip("cv2")
 
-from coverslip.graph.preprocess import SIDE  # noqa: E402
-from coverslip.training.augment import CANVAS, Source, ct_as_mr, make_source, warp  # noqa: E402
-from coverslip.training.experiment import MaskTargets, task_config  # noqa: E402
-from coverslip.training.inputs import Pictures, make_dataset, sampling_weights  # noqa: E402
-
+from coverslip_graph.preprocess import SIDE  # noqa: E402
+from coverslip_training.augment import CANVAS, Source, ct_as_mr, make_source, warp  # noqa: E402
+from coverslip_training.experiment import MaskTargets, task_config  # noqa: E402
+from coverslip_training.inputs import Pictures, make_dataset, sampling_weights  # noqa: E402
 from tests.training.slices import make_slice  # noqa: E402
 
 
 def sources() -> list[Source]:
-    return [make_source(make_slice(f"{k}.dcm", f"P{k}", "MR" if k % 2 else "CT", seed=k)) for k in range(4)]
+    return [
+        make_source(make_slice(f"{k}.dcm", f"P{k}", "MR" if k % 2 else "CT", seed=k))
+        for k in range(4)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,10 @@ def test_ct_as_mr_keeps_the_body_brighter_than_the_air() -> None:
     source = sources()[0]
     for seed in range(20):
         signal = ct_as_mr(np.random.default_rng(seed), source.pixels, source.label, source)
-        assert signal.min() >= 0 and signal[source.label == 1].mean() > signal[source.label == 0].mean()
+        assert (
+            signal.min() >= 0
+            and signal[source.label == 1].mean() > signal[source.label == 0].mean()
+        )
 
 
 def test_padding_is_told_from_air() -> None:
@@ -72,9 +77,19 @@ def test_sampling_gives_magnetic_resonance_its_share() -> None:
 @pytest.mark.slow
 def test_targets_have_the_shapes_of_model_gardens_parser(pictures: Pictures) -> None:
     config = task_config()
-    images, labels = next(iter(make_dataset(pictures, config.model, config.train_data.parser, tf.data.Dataset.range(2), 2)))
+    images, labels = next(
+        iter(
+            make_dataset(
+                pictures, config.model, config.train_data.parser, tf.data.Dataset.range(2), 2
+            )
+        )
+    )
     assert images.shape == (2, SIDE, SIDE, 3)
-    assert labels["gt_masks"].shape == (2, 1, SIDE, SIDE) and labels["image_info"].shape == (2, 4, 2)
+    assert labels["gt_masks"].shape == (2, 1, SIDE, SIDE) and labels["image_info"].shape == (
+        2,
+        4,
+        2,
+    )
     assert labels["rpn_score_targets"]["3"].shape == (2, 32, 32, 3)
     inner, outer = labels["gt_boxes"].numpy(), labels["gt_outer_boxes"].numpy()
     assert np.all(outer[..., :2] <= inner[..., :2]) and np.all(outer[..., 2:] >= inner[..., 2:])

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from tests.paths import ROOT
+
 pytest.importorskip("tensorflow")
 
-from coverslip.training import card
+from coverslip_training import card
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = ROOT / "models"
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +29,16 @@ def released() -> dict[str, Any]:
 def folder(tmp_path: Path, released: dict[str, Any]) -> Path:
     """A model's folder with a short template and the released figures."""
     (tmp_path / card.METRICS).write_text(json.dumps(released))
-    (tmp_path / card.TEMPLATE).write_text("# Card\n\n$margin pixels, $$5\n\n${outline_by_modality}\n")
+    (tmp_path / card.TEMPLATE).write_text(
+        "# Card\n\n$margin pixels, $$5\n\n${outline_by_modality}\n"
+    )
     return tmp_path
 
 
 def test_the_released_card_holds_the_figures_of_metrics_json(released: dict[str, Any]) -> None:
-    assert (MODELS / card.CARD).read_text() == card.fill((MODELS / card.TEMPLATE).read_text(), released)
+    assert (MODELS / card.CARD).read_text() == card.fill(
+        (MODELS / card.TEMPLATE).read_text(), released
+    )
 
 
 def test_the_released_figures_are_those_of_the_released_model(released: dict[str, Any]) -> None:
@@ -49,7 +55,9 @@ def test_nothing_was_measured_on_what_was_learned_from(released: dict[str, Any])
 def test_the_template_types_no_result_by_hand() -> None:
     # IoUs and correlations have decimals; the versions of other papers and margins are places.
     words = (MODELS / card.TEMPLATE).read_text().replace("NCC of 0.83 to 1.00", "")
-    assert not re.findall(r"\b0\.9\d+", words) and "$outline_by_modality" in words and "$hard" in words
+    assert (
+        not re.findall(r"\b0\.9\d+", words) and "$outline_by_modality" in words and "$hard" in words
+    )
 
 
 def test_every_part_can_be_named(released: dict[str, Any]) -> None:
@@ -57,7 +65,9 @@ def test_every_part_can_be_named(released: dict[str, Any]) -> None:
     assert not re.search(r"\$\{?[a-z]", filled) and "None" not in filled
 
 
-def test_a_card_is_filled_from_its_folder(folder: Path, released: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_card_is_filled_from_its_folder(
+    folder: Path, released: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert card.main([str(folder)]) == 0
     written = (folder / card.CARD).read_text()
     assert capsys.readouterr().out.strip() == str(folder / card.CARD)
@@ -80,14 +90,19 @@ def test_a_name_that_is_no_part_is_refused(released: dict[str, Any]) -> None:
         card.fill("$nonsense", released)
 
 
-def test_a_folder_without_figures_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_figures_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert card.main([str(tmp_path)]) == 2
     assert "no metrics.json" in capsys.readouterr().err and not (tmp_path / card.CARD).exists()
 
 
 def test_the_least_margin_is_clean_from_there_on() -> None:
     def kind(*pixels: int) -> dict[str, Any]:
-        margins = {str(margin): {"body_pixels_in_carriers": count} for margin, count in zip((0, 4, 8, 16), pixels, strict=True)}
+        margins = {
+            str(margin): {"body_pixels_in_carriers": count}
+            for margin, count in zip((0, 4, 8, 16), pixels, strict=True)
+        }
         return {"kind": "modality", "name": "CT", "network": {"by_margin": margins}}
 
     def least(*kinds: dict[str, Any]) -> int | None:
@@ -102,13 +117,18 @@ def test_the_least_margin_is_clean_from_there_on() -> None:
 
 def test_margin_words_say_when_no_margin_is_enough() -> None:
     margins = {"0": {"body_pixels_in_carriers": 4}, "8": {"body_pixels_in_carriers": 1}}
-    figures = {"groups": [{"kind": "modality", "name": "MR", "network": {"by_margin": margins}}], "margin_px": 8}
+    figures = {
+        "groups": [{"kind": "modality", "name": "MR", "network": {"by_margin": margins}}],
+        "margin_px": 8,
+    }
     assert "No margin" in card.margin_words(figures) and "8 pixels" in card.margin_words(figures)
 
 
 def test_doubtful_labels_are_named() -> None:
     assert "No label" in card.doubtful_labels({"labels_that_leave_out_visible_body": []})
-    assert "`slices/1.dcm`" in card.doubtful_labels({"labels_that_leave_out_visible_body": ["slices/1.dcm"]})
+    assert "`slices/1.dcm`" in card.doubtful_labels(
+        {"labels_that_leave_out_visible_body": ["slices/1.dcm"]}
+    )
 
 
 def test_a_dollar_in_figures_is_no_place(released: dict[str, Any]) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.paths import ROOT
+
 pytest.importorskip("scipy")
 
-from coverslip.training.classical import close_by, open_by, otsu, outline, shown, without_padding
 from PIL import Image
 from pydicom import dcmread
+
+from coverslip_training.classical import close_by, open_by, otsu, outline, shown, without_padding
 
 
 def disc(row, column, radius, size=256):
@@ -25,7 +27,9 @@ def iou(a, b):
 
 
 def noisy(plane, spread, seed=0):
-    return np.rint(plane + np.random.default_rng(seed).normal(0, spread, plane.shape)).astype(np.int32)
+    return np.rint(plane + np.random.default_rng(seed).normal(0, spread, plane.shape)).astype(
+        np.int32
+    )
 
 
 @pytest.mark.parametrize("offset", [-1024, 0, 20000])
@@ -90,11 +94,20 @@ def test_closing_bridges_what_is_narrow():
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_real_slices_give_the_figures_of_the_training_page(shared_data, modality):
     with (shared_data / "slices.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "val" and row["modality"] == modality]
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if row["split"] == "val" and row["modality"] == modality
+        ]
     values = []
     for row in rows:
         with Image.open(shared_data / row["label"]) as image:
             label = np.asarray(image) > 0
-        values.append(iou(outline(dcmread(shared_data / row["file"]).pixel_array.astype(np.int32)) > 0, label))
-    page = (Path(__file__).parents[2] / "docs/training.md").read_text()
-    assert f"| {modality} | {len(values)} | {np.mean(values):.3f} | {np.percentile(values, 5):.3f} |" in page
+        values.append(
+            iou(outline(dcmread(shared_data / row["file"]).pixel_array.astype(np.int32)) > 0, label)
+        )
+    page = (ROOT / "docs/training.md").read_text()
+    assert (
+        f"| {modality} | {len(values)} | {np.mean(values):.3f} | {np.percentile(values, 5):.3f} |"
+        in page
+    )

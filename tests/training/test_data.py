@@ -18,13 +18,13 @@ tf = pytest.importorskip("tensorflow")
 decoders = pytest.importorskip("official.vision.dataloaders.tf_example_decoder")
 pytest.importorskip("highdicom")
 
-from coverslip.training import data  # noqa: E402
-from coverslip.training.annotations import slice_name  # noqa: E402
-from coverslip.training.data import Table, pseudonym, read_key, split_of  # noqa: E402
-from coverslip.training.records import read_records  # noqa: E402
 from pydicom.data import get_testdata_file  # noqa: E402
 
 from coverslip.errors import CoverslipError, OutputExistsError, TrainingTableError  # noqa: E402
+from coverslip_training import data  # noqa: E402
+from coverslip_training.annotations import slice_name  # noqa: E402
+from coverslip_training.data import Table, pseudonym, read_key, split_of  # noqa: E402
+from coverslip_training.records import read_records  # noqa: E402
 from tests.training.images import HEIGHT, WIDTH, body, write_image, write_seg  # noqa: E402
 
 patients = st.lists(st.text(min_size=1), min_size=1, max_size=60)
@@ -58,7 +58,9 @@ def test_a_patient_is_in_one_split_whatever_the_order_and_the_company(names, key
 
 @given(keys)
 def test_the_shares_are_about_what_was_asked_for(key):
-    splits = [split_of(key, f"patient {number}", {"val": 0.2, "test": 0.1}) for number in range(600)]
+    splits = [
+        split_of(key, f"patient {number}", {"val": 0.2, "test": 0.1}) for number in range(600)
+    ]
     assert 70 < splits.count("val") < 175 and 25 < splits.count("test") < 100
 
 
@@ -80,7 +82,10 @@ def test_the_key_is_made_once_for_its_owner_alone(tmp_path):
 
 
 @pytest.mark.slow
-@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["CT", "MR"])), min_size=1, max_size=20), keys)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["CT", "MR"])), min_size=1, max_size=20),
+    keys,
+)
 @settings(max_examples=20, deadline=None)
 def test_no_patient_is_in_two_splits_of_what_is_written(tmp_path_factory, rows, key):
     """Through `Collector`, with files of several patients in any order."""
@@ -113,18 +118,28 @@ def test_no_patient_is_in_two_splits_of_what_is_written(tmp_path_factory, rows, 
         collector.add(data.File(path, path.relative_to(folder)))
     made = collector.finish()
     assert not kept.of["train"] & kept.of["val"]
-    assert sum(kept.written.values()) == len(rows) == sum(counts.total() for counts in made.written.values())
+    assert (
+        sum(kept.written.values())
+        == len(rows)
+        == sum(counts.total() for counts in made.written.values())
+    )
     assert len(kept.of["train"] | kept.of["val"]) == len({patient for patient, _ in rows})
 
 
 def test_masks_become_records_that_model_garden_reads(tmp_path, capsys):
     masks = [body(), body(40, 50, 20)]
-    images = [write_image(tmp_path / "in" / f"p{k}" / "1.dcm", [mask], patient=f"SECRET-{k}") for k, mask in enumerate(masks)]
+    images = [
+        write_image(tmp_path / "in" / f"p{k}" / "1.dcm", [mask], patient=f"SECRET-{k}")
+        for k, mask in enumerate(masks)
+    ]
     for k, mask in enumerate(masks):
         write_mask(tmp_path / "masks" / f"p{k}" / "1.png", mask)
     out = tmp_path / "records"
     make(tmp_path / "in", "--masks", tmp_path / "masks", "--out", out, "--val", 0, "--shards", 2)
-    assert sorted(path.name for path in out.glob("*.tfrecord")) == ["train-00000-of-00002.tfrecord", "train-00001-of-00002.tfrecord"]
+    assert sorted(path.name for path in out.glob("*.tfrecord")) == [
+        "train-00000-of-00002.tfrecord",
+        "train-00001-of-00002.tfrecord",
+    ]
     decoder = decoders.TfExampleDecoder(include_mask=True)
     shards = sorted(str(path) for path in out.glob("*.tfrecord"))
     decoded = {}
@@ -139,7 +154,9 @@ def test_masks_become_records_that_model_garden_reads(tmp_path, capsys):
     assert {item.modality for item in kept} == {"CT"}
     wanted = {slice_name(image.SOPInstanceUID): image.pixel_array for image in images}
     assert all(np.array_equal(item.pixels, wanted[item.name]) for item in kept)
-    everything = b"".join(path.read_bytes() for path in out.iterdir()) + capsys.readouterr().out.encode()
+    everything = (
+        b"".join(path.read_bytes() for path in out.iterdir()) + capsys.readouterr().out.encode()
+    )
     assert b"SECRET" not in everything and b"Invented^" not in everything
     assert images[0].SOPInstanceUID.encode() not in everything
 
@@ -164,7 +181,9 @@ def test_what_is_left_out_is_told_with_its_reason_and_the_rest_goes_on(tmp_path,
     (masks / "good.png").unlink()
     write_mask(masks / "size.png", disc[1:])
     write_mask(masks / "empty.png", 0 * disc)
-    Image.fromarray(np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint8)).save(masks / "grey.png")
+    Image.fromarray(np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint8)).save(
+        masks / "grey.png"
+    )
     out = tmp_path / "records"
     make(files, "--masks", masks, "--out", out, "--val", 0, code=1)
     made = report(out)
@@ -184,7 +203,10 @@ def test_what_is_left_out_is_told_with_its_reason_and_the_rest_goes_on(tmp_path,
     assert all(item["message"] for item in made["items"])
     assert {"lost"} <= set(made["unused_annotations"])
     said = capsys.readouterr().out
-    assert said.startswith((out / "report.txt").read_text()) and "wrong-size: size.dcm: the mask is 95 x 112" in said
+    assert (
+        said.startswith((out / "report.txt").read_text())
+        and "wrong-size: size.dcm: the mask is 95 x 112" in said
+    )
 
 
 def test_files_without_annotation_are_no_failure(tmp_path):
@@ -205,10 +227,16 @@ def test_frames_and_segmentations_among_the_files(tmp_path):
     make(tmp_path / "in", "--masks", tmp_path / "masks", "--out", tmp_path / "out", "--val", 0)
     kept = {item.name: item.label for item in read_records(tmp_path / "out", "train")}
     uid = many.SOPInstanceUID
-    wanted = {slice_name(uid, 1, 3): masks[0], slice_name(uid, 3, 3): masks[2], slice_name(single.SOPInstanceUID): masks[1]}
+    wanted = {
+        slice_name(uid, 1, 3): masks[0],
+        slice_name(uid, 3, 3): masks[2],
+        slice_name(single.SOPInstanceUID): masks[1],
+    }
     assert kept.keys() == wanted.keys()
     assert all(np.array_equal(kept[name], mask) for name, mask in wanted.items())
-    assert [(item["file"], item["frame"]) for item in report(tmp_path / "out")["items"]] == [("many.dcm", 2)]
+    assert [(item["file"], item["frame"]) for item in report(tmp_path / "out")["items"]] == [
+        ("many.dcm", 2)
+    ]
 
 
 def test_bright_air_is_turned_over(tmp_path):
@@ -231,8 +259,18 @@ def test_a_table_says_whose_a_file_is_and_where_it_goes(tmp_path):
     for name in "abc":
         write_image(tmp_path / f"in/{name}.dcm", [body()], patient="")
         write_mask(tmp_path / f"masks/{name}.png", body())
-    table = write_table(tmp_path / "table.csv", [["in/a.dcm", "A", "train"], ["in/b.dcm", "B", "val"]])
-    words = [tmp_path / "in", "--masks", tmp_path / "masks", "--table", table, "--split-column", "split"]
+    table = write_table(
+        tmp_path / "table.csv", [["in/a.dcm", "A", "train"], ["in/b.dcm", "B", "val"]]
+    )
+    words = [
+        tmp_path / "in",
+        "--masks",
+        tmp_path / "masks",
+        "--table",
+        table,
+        "--split-column",
+        "split",
+    ]
     make(*words, "--out", tmp_path / "out", code=1)
     assert report(tmp_path / "out")["written"] == {"train": {"CT": 1}, "val": {"CT": 1}}
     assert report(tmp_path / "out")["skipped"] == {"no-patient": 1}
@@ -276,6 +314,10 @@ def test_misuse_is_told(tmp_path, capsys):
     make(tmp_path / "nowhere", "--out", tmp_path / "out", code=2)
     make(tmp_path / "in", "--out", tmp_path / "out", "--val", 0.5, "--test", 0.5, code=2)
     assert "is not there" in (said := capsys.readouterr().err) and "nothing to train on" in said
-    for words in (["--masks", tmp_path / "no"], ["--via", tmp_path / "no.json"], ["--seg", tmp_path / "no"]):
+    for words in (
+        ["--masks", tmp_path / "no"],
+        ["--via", tmp_path / "no.json"],
+        ["--seg", tmp_path / "no"],
+    ):
         with pytest.raises(CoverslipError, match=r"expected"):
             make(tmp_path / "in", "--out", tmp_path / "out", *words)

@@ -13,11 +13,18 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.paths import ROOT
+
 pytest.importorskip("tensorflow")
 
-from coverslip.training import drawing, evaluate, summaries
-from coverslip.training.classical import outline
-from coverslip.training.measures import (
+from coverslip import metrics
+from coverslip.dicom.instance import read_instance
+from coverslip.errors import TrainingTableError
+from coverslip.scheme.profiles import DEFAULT, ROBUST
+from coverslip.scheme.reference import ReferenceEngine
+from coverslip_training import drawing, evaluate, summaries
+from coverslip_training.classical import outline
+from coverslip_training.measures import (
     MARGINS,
     PRODUCT_MARGIN,
     Case,
@@ -29,22 +36,25 @@ from coverslip.training.measures import (
     rim,
     rim_distances,
 )
-from coverslip.training.outcomes import Altered, Lasting, alter, arbitrary, unlabelled, withstand
-from coverslip.training.records import Slice
-
-from coverslip import metrics
-from coverslip.dicom.instance import read_instance
-from coverslip.errors import TrainingTableError
-from coverslip.scheme.profiles import DEFAULT, ROBUST
-from coverslip.scheme.reference import ReferenceEngine
+from coverslip_training.outcomes import Altered, Lasting, alter, arbitrary, unlabelled, withstand
+from coverslip_training.records import Slice
 from tests.training.images import body, write_image
 
 pytestmark = pytest.mark.slow
 """These tests run networks, or files by the dozen."""
 
 Mask = NDArray[np.uint8]
-ROOT = Path(__file__).resolve().parent.parent.parent
-COLUMNS = ("file", "label", "split", "licence", "modality", "anatomy", "manufacturer", "model", "patient_key")
+COLUMNS = (
+    "file",
+    "label",
+    "split",
+    "licence",
+    "modality",
+    "anatomy",
+    "manufacturer",
+    "model",
+    "patient_key",
+)
 
 
 def head(row: float = 100, side: int = 256) -> Mask:
@@ -58,7 +68,9 @@ def case(tmp_path: Path) -> Case:
     """A slice with room for a record."""
     write_image(tmp_path / "a.dcm", [head()])
     instance = read_instance(tmp_path / "a.dcm")
-    return case_of(Slice("a.dcm", "P", "CT", instance.planes[0], head(), "chest", "Invented"), instance)
+    return case_of(
+        Slice("a.dcm", "P", "CT", instance.planes[0], head(), "chest", "Invented"), instance
+    )
 
 
 @pytest.fixture
@@ -71,7 +83,19 @@ def data(tmp_path: Path) -> Path:
         write_image(folder / name, [head(row)])
         (folder / "labels").mkdir(exist_ok=True)
         Image.fromarray(head(row).astype(bool)).save(folder / label)
-        rows.append((name, label, split, "CC0", ["CT", "CT", "MR"][number], "chest", "Invented", "One", f"{split}-{number}"))
+        rows.append(
+            (
+                name,
+                label,
+                split,
+                "CC0",
+                ["CT", "CT", "MR"][number],
+                "chest",
+                "Invented",
+                "One",
+                f"{split}-{number}",
+            )
+        )
     write_image(folder / "hard/0.dcm", [head()])
     write_image(folder / "hard/1.dcm", [np.ones((64, 64), np.uint8)])
     hard = [("file", "why", "modality"), ("hard/0.dcm", "easy", "CT"), ("hard/1.dcm", "full", "CT")]
@@ -89,7 +113,11 @@ def moved(mask: Mask, rows: int) -> Mask:
 
 def test_a_perfect_outline_needs_no_margin(case: Case) -> None:
     found = measure(case, case.label)
-    assert found.iou == 1.0 and found.needed == 0 and found.distances.mean == found.distances.p95 == 0.0
+    assert (
+        found.iou == 1.0
+        and found.needed == 0
+        and found.distances.mean == found.distances.p95 == 0.0
+    )
     assert not any(found.missed) and not any(found.carriers) and found.in_carriers == 0
     assert found.found[0] > 0.9 and found.found[-1] < found.found[0]
 
@@ -109,7 +137,11 @@ def test_the_gate_keeps_bright_body_that_the_outline_missed(case: Case) -> None:
 
 
 def test_dark_body_that_the_outline_missed_is_counted(case: Case) -> None:
-    dark = case.with_pixels(np.where(case.label > 0, np.median(case.pixels[case.label == 0]).astype(np.int32), case.pixels))
+    dark = case.with_pixels(
+        np.where(
+            case.label > 0, np.median(case.pixels[case.label == 0]).astype(np.int32), case.pixels
+        )
+    )
     found = measure(dark, moved(case.label, -40))
     assert found.in_carriers > 100
     assert found.carriers[-1] < found.carriers[0]
@@ -118,15 +150,25 @@ def test_dark_body_that_the_outline_missed_is_counted(case: Case) -> None:
 @pytest.mark.parametrize(("change", "sign"), [(1, 1), (-1, -1)])
 def test_a_mask_that_is_too_large_is_outside(change: int, sign: int) -> None:
     rows, columns = np.ogrid[:80, :80]
-    label, mask = ((np.maximum(abs(rows - 40), abs(columns - 40)) <= reach).astype(np.uint8) for reach in (20, 20 + 2 * change))
+    label, mask = (
+        (np.maximum(abs(rows - 40), abs(columns - 40)) <= reach).astype(np.uint8)
+        for reach in (20, 20 + 2 * change)
+    )
     found = rim_distances(mask, label)
-    assert found.signed * sign == pytest.approx(2.0, abs=0.05) and 2.0 <= found.p95 <= found.hausdorff
+    assert (
+        found.signed * sign == pytest.approx(2.0, abs=0.05) and 2.0 <= found.p95 <= found.hausdorff
+    )
 
 
 def test_nothing_outlined_is_counted_as_such(case: Case) -> None:
     empty = np.zeros_like(case.label)
     found = measure(case, empty)
-    assert found.empty and found.iou == 0.0 and found.needed == 256 and found.missed[-1] == case.label.sum()
+    assert (
+        found.empty
+        and found.iou == 0.0
+        and found.needed == 256
+        and found.missed[-1] == case.label.sum()
+    )
     assert found.distances.mean == 256 and found.distances.signed == -256
     assert rim_distances(empty, empty).mean == 0.0
 
@@ -152,8 +194,15 @@ def test_brightness_is_counted_from_dark_to_the_98th_percentile(case: Case) -> N
 
 
 def test_an_outline_of_bright_body_withstands_the_embedding(case: Case, tmp_path: Path) -> None:
-    found = withstand(case, outline(case.pixels), tmp_path / "a.dcm", 1, ReferenceEngine(outline), tmp_path)
-    assert not found.refused and found.ncc > 0.999 and found.moved_by_outline < 0.01 and found.body_altered == 0
+    found = withstand(
+        case, outline(case.pixels), tmp_path / "a.dcm", 1, ReferenceEngine(outline), tmp_path
+    )
+    assert (
+        not found.refused
+        and found.ncc > 0.999
+        and found.moved_by_outline < 0.01
+        and found.body_altered == 0
+    )
 
 
 def test_what_does_not_withstand_is_told(case: Case, tmp_path: Path) -> None:
@@ -174,7 +223,10 @@ def test_a_slice_without_room_is_measured_with_arbitrary_bits(tmp_path: Path) ->
 
 def test_the_robust_profile_tries_an_outline_with_its_own_step(case: Case) -> None:
     engine = ReferenceEngine(outline)
-    largest = {p.name: int(np.abs(arbitrary(case, engine, 1, p) - case.pixels).max()) for p in (DEFAULT, ROBUST)}
+    largest = {
+        p.name: int(np.abs(arbitrary(case, engine, 1, p) - case.pixels).max())
+        for p in (DEFAULT, ROBUST)
+    }
     assert 0 < 2 * largest["default"] < largest["robust"]
 
 
@@ -185,13 +237,21 @@ def test_profiles_are_told_apart(case: Case) -> None:
     figures = {"groups": summaries.groups([both])}
     assert figures["groups"][0]["embedded_robust"]["refused"] == {"no-carriers": 1}
     assert "1.00000" in summaries.lasting_table(figures, ("modality",))
-    assert "| 0.50000 | 0.50000 | 1 | 25.00% / 25.00% | 12.50%" in summaries.lasting_table(figures, ("modality",), "embedded_robust")
+    assert "| 0.50000 | 0.50000 | 1 | 25.00% / 25.00% | 12.50%" in summaries.lasting_table(
+        figures, ("modality",), "embedded_robust"
+    )
 
 
 def test_altered_pixels_are_those_of_the_file(case: Case, tmp_path: Path) -> None:
     dark = alter(case, tmp_path / "a.dcm", 1, ReferenceEngine(outline), tmp_path)
     assert dark.refused == "" and 0.0 < dark.brightest < 0.1
-    none = alter(case, tmp_path / "a.dcm", 1, ReferenceEngine(lambda plane: np.zeros(plane.shape, np.uint8)), tmp_path)
+    none = alter(
+        case,
+        tmp_path / "a.dcm",
+        1,
+        ReferenceEngine(lambda plane: np.zeros(plane.shape, np.uint8)),
+        tmp_path,
+    )
     assert none == Altered("no-body")
 
 
@@ -202,14 +262,28 @@ def test_slices_without_a_label_are_optional(tmp_path: Path) -> None:
 def test_an_evaluation_measures_the_split_beside_the_classical_outline(data: Path) -> None:
     found = evaluate.evaluate(data, "val", ReferenceEngine(lambda plane: moved(outline(plane), 2)))
     by_name = {one["name"]: one for one in found.figures["groups"]}
-    assert list(by_name) == ["CT", "MR", "CT chest", "MR chest", "CT Invented One", "MR Invented One"]
+    assert list(by_name) == [
+        "CT",
+        "MR",
+        "CT chest",
+        "MR chest",
+        "CT Invented One",
+        "MR Invented One",
+    ]
     ct = by_name["CT"]
     assert ct["slices"] == ct["patients"] == 1
     assert ct["network"]["iou"]["mean"] < ct["classical"]["iou"]["mean"] <= 1.0
-    assert ct["network"]["margin_needed_px"]["worst"] >= 2 > ct["classical"]["margin_needed_px"]["worst"]
+    assert (
+        ct["network"]["margin_needed_px"]["worst"]
+        >= 2
+        > ct["classical"]["margin_needed_px"]["worst"]
+    )
     assert found.figures["hard"]["slices"] == 2 and found.figures["hard"]["network"]["dark"] == 1
     assert sum(found.figures["hard"]["network"]["refused"].values()) == 1
-    assert found.figures["data"]["train"]["slices"] == 1 and found.figures["data"]["measured"]["slices"] == 2
+    assert (
+        found.figures["data"]["train"]["slices"] == 1
+        and found.figures["data"]["measured"]["slices"] == 2
+    )
     assert len(found.worst) == 2 and json.loads(json.dumps(found.figures)) == found.figures
 
 
@@ -218,7 +292,11 @@ def test_a_report_holds_the_figures_and_says_what_they_are(data: Path, tmp_path:
     evaluate.write(found, tmp_path / "out")
     text = (tmp_path / "out/report.md").read_text()
     mean = found.figures["groups"][0]["network"]["iou"]["mean"]
-    assert f"| CT | 1 / 1 | network | {mean:.4f} |" in text and "0.9146" in text and "favour the classical" in text
+    assert (
+        f"| CT | 1 / 1 | network | {mean:.4f} |" in text
+        and "0.9146" in text
+        and "favour the classical" in text
+    )
     with (tmp_path / "out/slices.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["name"] for line in lines] == ["slices/1.dcm", "slices/2.dcm"]
@@ -228,7 +306,9 @@ def test_a_report_holds_the_figures_and_says_what_they_are(data: Path, tmp_path:
         assert page.width == 2 * drawing.CELL + drawing.GAP
 
 
-@pytest.mark.parametrize(("split", "sentence"), [("test", "no slice of split 'test'"), ("val", "no slices.csv")])
+@pytest.mark.parametrize(
+    ("split", "sentence"), [("test", "no slice of split 'test'"), ("val", "no slices.csv")]
+)
 def test_nothing_to_measure_is_an_error(data: Path, split: str, sentence: str) -> None:
     folder = data if split == "test" else data / "slices"
     with pytest.raises(TrainingTableError, match=sentence):
@@ -237,32 +317,68 @@ def test_nothing_to_measure_is_an_error(data: Path, split: str, sentence: str) -
 
 def row(case: Case, name: str, network: Mask, classical: Mask) -> summaries.Row:
     """A row of figures with nothing to say about embedding."""
-    return summaries.Row(name, "P", "MR", "head", "One", measure(case, network), measure(case, classical), Lasting("", 1.0, 0.0, 0.0, 0))
+    return summaries.Row(
+        name,
+        "P",
+        "MR",
+        "head",
+        "One",
+        measure(case, network),
+        measure(case, classical),
+        Lasting("", 1.0, 0.0, 0.0, 0),
+    )
 
 
 def test_labels_that_leave_body_out_are_told_apart(case: Case) -> None:
     left_out = next(iter(summaries.LEFT_OUT))
-    rows = [row(case, left_out, moved(case.label, 5), case.label), row(case, "b.dcm", case.label, case.label)]
+    rows = [
+        row(case, left_out, moved(case.label, 5), case.label),
+        row(case, "b.dcm", case.label, case.label),
+    ]
     both, without = summaries.groups(rows)[:2]
     assert both["slices"] == 2 and both["network"]["iou"]["mean"] < 1.0
-    assert without["slices"] == 1 and without["network"]["iou"]["mean"] == 1.0 and "without the 1" in without["name"]
+    assert (
+        without["slices"] == 1
+        and without["network"]["iou"]["mean"] == 1.0
+        and "without the 1" in without["name"]
+    )
     assert len(summaries.LEFT_OUT) == 8
 
 
 def test_where_one_outline_fails_alone_is_listed(case: Case) -> None:
     far = moved(case.label, PRODUCT_MARGIN + 4)
-    rows = [row(case, "a", far, case.label), row(case, "b", case.label, far), row(case, "c", far, far), row(case, "d", case.label, far)]
+    rows = [
+        row(case, "a", far, case.label),
+        row(case, "b", case.label, far),
+        row(case, "c", far, far),
+        row(case, "d", case.label, far),
+    ]
     missed = summaries.comparison(rows)["missed_after_margin"]
-    assert (missed["network_only"], missed["classical_only"], missed["both"]) == (["a"], ["b", "d"], ["c"])
+    assert (missed["network_only"], missed["classical_only"], missed["both"]) == (
+        ["a"],
+        ["b", "d"],
+        ["c"],
+    )
     assert missed["classical_only_where"] == {"MR head": 2}
 
 
 def test_hard_slices_are_counted_by_what_happened() -> None:
     outcomes = [Altered("no-body"), Altered("", 0.1), Altered("", 0.3), Altered("", 0.9)]
-    rows = [summaries.HardRow(f"{n}", "MR", "dim", one, Altered("", 0.0)) for n, one in enumerate(outcomes)]
+    rows = [
+        summaries.HardRow(f"{n}", "MR", "dim", one, Altered("", 0.0))
+        for n, one in enumerate(outcomes)
+    ]
     figures = {"hard": summaries.hard_figures(rows)}
-    assert figures["hard"]["network"] == {"refused": {"no-body": 1}, "dark": 1, "grey": 1, "bright": 1}
-    assert [line.split(" | ")[0] for line in summaries.hard_rows(figures).splitlines()[2:]] == ["| 2", "| 3"]
+    assert figures["hard"]["network"] == {
+        "refused": {"no-body": 1},
+        "dark": 1,
+        "grey": 1,
+        "bright": 1,
+    }
+    assert [line.split(" | ")[0] for line in summaries.hard_rows(figures).splitlines()[2:]] == [
+        "| 2",
+        "| 3",
+    ]
     assert len(summaries.hard_rows(figures, everything=True).splitlines()) == 6
 
 
@@ -271,8 +387,12 @@ def test_a_cell_draws_all_lines(case: Case) -> None:
     for colour in (drawing.LABEL, drawing.NETWORK, drawing.CLASSICAL):
         assert (picture == colour).all(axis=-1).sum() > 100
     blocks = possible_carriers(case, distance_to(moved(case.label, -9)), PRODUCT_MARGIN)
-    yellow = (picture[..., 0].astype(int) - picture[..., 2] > 40) & (picture[..., 1].astype(int) - picture[..., 2] > 30)
-    assert yellow.mean() == pytest.approx(blocks.mean() * drawing.CELL / (drawing.CELL + drawing.CAPTION), rel=0.1)
+    yellow = (picture[..., 0].astype(int) - picture[..., 2] > 40) & (
+        picture[..., 1].astype(int) - picture[..., 2] > 30
+    )
+    assert yellow.mean() == pytest.approx(
+        blocks.mean() * drawing.CELL / (drawing.CELL + drawing.CAPTION), rel=0.1
+    )
 
 
 def run(words: list[str]) -> int:
@@ -298,21 +418,32 @@ def test_the_page_s_command_measures_the_released_model(
     assert figures["groups"][0]["network"]["iou"]["mean"] > 0.9
 
 
-def test_a_folder_without_a_table_is_refused_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_table_is_refused_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["--data", str(tmp_path)]) == 2
     assert "no slices.csv" in capsys.readouterr().err
 
 
 def test_trained_weights_outline_like_the_model_that_was_exported_from_them(case: Case) -> None:
     pytest.importorskip("official.vision")
-    trained = evaluate.open_weights(ROOT / "models/weights.npz").segment(case.pixels[np.newaxis]).mask[0]
-    exported = evaluate.open_model(ROOT / "models/coverslip.tflite", 1).segment(case.pixels[np.newaxis]).mask[0]
+    trained = (
+        evaluate.open_weights(ROOT / "models/weights.npz").segment(case.pixels[np.newaxis]).mask[0]
+    )
+    exported = (
+        evaluate.open_model(ROOT / "models/coverslip.tflite", 1)
+        .segment(case.pixels[np.newaxis])
+        .mask[0]
+    )
     assert trained.any() and metrics.iou(trained, exported) > 0.95
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
-    [(["--split", "train"], "say nothing about slices that come later"), (["--weights", "nowhere.npz"], "no weights at nowhere.npz")],
+    [
+        (["--split", "train"], "say nothing about slices that come later"),
+        (["--weights", "nowhere.npz"], "no weights at nowhere.npz"),
+    ],
 )
 def test_what_would_mislead_or_cannot_be_is_refused(
     data: Path, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]

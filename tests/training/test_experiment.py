@@ -1,4 +1,6 @@
-"""What is registered with Model Garden, Table 1 to the letter, and what is refused before anything is trained."""
+"""What is registered with Model Garden, Table 1 to the letter, and what is refused before anything
+is trained.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.paths import ROOT
+
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("official.vision")
 
-from coverslip.training.experiment import (  # noqa: E402
+from official.core import config_definitions, exp_factory, task_factory  # noqa: E402
+from official.modeling import optimization  # noqa: E402
+
+from coverslip.errors import CheckpointError, ExperimentError, RecordsMissingError  # noqa: E402
+from coverslip_training.experiment import (  # noqa: E402
     EXPERIMENTS,
     ConsoleTask,
     PaperTask,
@@ -21,12 +29,8 @@ from coverslip.training.experiment import (  # noqa: E402
     load_experiment,
     task_config,
 )
-from coverslip.training.inputs import find_files, numbers  # noqa: E402
-from coverslip.training.train import Phase, add_arguments, make_strategy, phases, run  # noqa: E402
-from official.core import config_definitions, exp_factory, task_factory  # noqa: E402
-from official.modeling import optimization  # noqa: E402
-
-from coverslip.errors import CheckpointError, ExperimentError, RecordsMissingError  # noqa: E402
+from coverslip_training.inputs import find_files, numbers  # noqa: E402
+from coverslip_training.train import Phase, add_arguments, make_strategy, phases, run  # noqa: E402
 
 TABLE_1 = {
     "task.model.backbone.resnet.model_id": 101,
@@ -64,7 +68,7 @@ def test_the_papers_experiment_is_table_1() -> None:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiments_are_model_gardens(name: str) -> None:
-    assert (files("coverslip.training") / "configs" / f"{name}.yaml").is_file()
+    assert (files("coverslip_training") / "configs" / f"{name}.yaml").is_file()
     config = exp_factory.get_exp_config(f"coverslip_{name}")
     task = {"console": ConsoleTask, "paper_resnet101": PaperTask}[name]
     assert isinstance(task_factory.get_task(config.task), task)
@@ -73,14 +77,24 @@ def test_experiments_are_model_gardens(name: str) -> None:
 def test_the_released_networks_rate_warms_up_and_ends_at_zero() -> None:
     config = load_experiment(changes=["trainer.train_steps=1000"]).trainer.optimizer_config
     rate = optimization.OptimizerFactory(config).build_learning_rate()
-    assert np.allclose([rate(step) for step in (0, 75, 150, 575, 1000)], [1e-5, 7.55e-4, 1.5e-3, 7.5e-4, 0], atol=1e-6)
+    assert np.allclose(
+        [rate(step) for step in (0, 75, 150, 575, 1000)],
+        [1e-5, 7.55e-4, 1.5e-3, 7.5e-4, 0],
+        atol=1e-6,
+    )
 
 
 def test_later_values_win(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("trainer:\n  train_steps: 50\n  max_to_keep: 7\n")
-    config = load_experiment("console", [str(file), "trainer.train_steps=60", "task.train_data.global_batch_size=2"])
-    assert (config.trainer.train_steps, config.trainer.max_to_keep, config.task.train_data.global_batch_size) == (60, 7, 2)
+    config = load_experiment(
+        "console", [str(file), "trainer.train_steps=60", "task.train_data.global_batch_size=2"]
+    )
+    assert (
+        config.trainer.train_steps,
+        config.trainer.max_to_keep,
+        config.task.train_data.global_batch_size,
+    ) == (60, 7, 2)
     assert load_experiment().trainer.train_steps != 60 and task_config().losses.mask_weight == 3
 
 
@@ -113,7 +127,9 @@ def test_a_wrong_name_strategy_or_path_says_what_was_expected(tmp_path: Path) ->
 
 def test_heads_come_first_and_end_where_the_training_does() -> None:
     assert phases(load_experiment()) == [Phase(False, 9500)]
-    assert phases(load_experiment("paper_resnet101", ["trainer.train_steps=30"])) == [Phase(True, 30)]
+    assert phases(load_experiment("paper_resnet101", ["trainer.train_steps=30"])) == [
+        Phase(True, 30)
+    ]
 
 
 @pytest.mark.parametrize(("pipelines", "replicas"), [(1, 1), (1, 2), (2, 2), (2, 4)])
@@ -124,18 +140,24 @@ def test_machines_share_the_same_pictures(pipelines: int, replicas: int) -> None
         context = tf.distribute.InputContext(pipelines, number, replicas)
         here = 8 // pipelines
         series = numbers(first, batch, context).take(2 * here).batch(here).as_numpy_iterator()
-        assert [step.tolist() for step in series] == [[(first + k) * 8 + number * here + j for j in range(here)] for k in range(2)]
+        assert [step.tolist() for step in series] == [
+            [(first + k) * 8 + number * here + j for j in range(here)] for k in range(2)
+        ]
         seen += range(number * here, (number + 1) * here)
     assert seen == list(range(8))
 
 
 def fit_commands() -> list[list[str]]:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
-    return [line.split()[4:] for line in page.splitlines() if line.startswith("$ coverslip train fit ")]
+    page = (ROOT / "docs" / "training.md").read_text()
+    return [
+        line.split()[4:] for line in page.splitlines() if line.startswith("$ coverslip train fit ")
+    ]
 
 
 @pytest.mark.parametrize("words", fit_commands(), ids=lambda words: words[-1])
-def test_what_the_documentation_says_is_understood(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_documentation_says_is_understood(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Up to the records, which are not there."""
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text("trainer: {max_to_keep: 3}\n")

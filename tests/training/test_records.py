@@ -12,7 +12,7 @@ from PIL import Image
 pytest.importorskip("tensorflow")
 decoders = pytest.importorskip("official.vision.dataloaders.tf_example_decoder")
 
-from coverslip.training.records import (  # noqa: E402
+from coverslip_training.records import (  # noqa: E402
     ShardWriter,
     Slice,
     bounds,
@@ -22,7 +22,6 @@ from coverslip.training.records import (  # noqa: E402
     read_slices,
     to_example,
 )
-
 from tests.training.slices import make_slice, write_dicom  # noqa: E402
 
 
@@ -32,9 +31,13 @@ def write_data(folder: Path, rows: list[tuple[Slice, str]]) -> None:
         table = csv.writer(file)
         table.writerow(["file", "label", "split", "modality", "patient_key"])
         for item, split in rows:
-            table.writerow([item.name, item.name.replace(".dcm", ".png"), split, item.modality, item.patient])
+            table.writerow(
+                [item.name, item.name.replace(".dcm", ".png"), split, item.modality, item.patient]
+            )
             write_dicom(folder / item.name, item.pixels)
-            Image.fromarray(item.label.astype(bool)).save(folder / item.name.replace(".dcm", ".png"))
+            Image.fromarray(item.label.astype(bool)).save(
+                folder / item.name.replace(".dcm", ".png")
+            )
 
 
 @pytest.mark.parametrize("lowest", [-3024, 0, 30000])
@@ -47,13 +50,20 @@ def test_a_slice_comes_back(lowest: int) -> None:
 
 def test_model_garden_reads_the_masks() -> None:
     item = make_slice("a.dcm", "P1")
-    decoded = decoders.TfExampleDecoder(include_mask=True).decode(to_example(item).SerializeToString())
+    decoded = decoders.TfExampleDecoder(include_mask=True).decode(
+        to_example(item).SerializeToString()
+    )
     assert decoded["image"].shape == (*item.label.shape, 3)
-    inside, outside = decoded["image"].numpy()[item.label == 1], decoded["image"].numpy()[item.label == 0]
+    inside, outside = (
+        decoded["image"].numpy()[item.label == 1],
+        decoded["image"].numpy()[item.label == 0],
+    )
     assert inside.mean() > outside.mean() + 100
     assert np.array_equal(decoded["groundtruth_instance_masks"].numpy()[0], item.label)
     height, width = item.label.shape
-    assert np.allclose(decoded["groundtruth_boxes"][0] * [height, width, height, width], bounds(item.label))
+    assert np.allclose(
+        decoded["groundtruth_boxes"][0] * [height, width, height, width], bounds(item.label)
+    )
     assert decoded["groundtruth_classes"].numpy().tolist() == [1]
 
 
@@ -78,9 +88,14 @@ def test_records_hold_each_split(tmp_path: Path) -> None:
     empty = make_slice("empty.dcm", "P1")
     empty.label[:] = 0
     kept = [make_slice(f"{k}.dcm", f"P{k}", seed=k) for k in range(3)]
-    write_data(tmp_path, [(kept[0], "train"), (kept[1], "train"), (kept[2], "val"), (empty, "train")])
+    write_data(
+        tmp_path, [(kept[0], "train"), (kept[1], "train"), (kept[2], "val"), (empty, "train")]
+    )
     assert make_records(tmp_path, tmp_path / "records") == {"train": 2, "val": 1}
-    assert sorted(item.name for item in read_records(tmp_path / "records", "train")) == ["0.dcm", "1.dcm"]
+    assert sorted(item.name for item in read_records(tmp_path / "records", "train")) == [
+        "0.dcm",
+        "1.dcm",
+    ]
     with pytest.raises(FileNotFoundError, match="make them"):
         read_records(tmp_path, "train")
 

@@ -1,4 +1,6 @@
-"""Training steps, the same start for the same seed, going on after a kill, two workers, and the paper's two phases."""
+"""Training steps, the same start for the same seed, going on after a kill, two workers, and the
+paper's two phases.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,15 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("official.vision")
 
-from coverslip.graph.network import Network  # noqa: E402
-from coverslip.training.experiment import load_experiment  # noqa: E402
-from coverslip.training.records import Slice, read_slices, to_example  # noqa: E402
-from coverslip.training.train import Run, averaged, check_finite, fit, last_step, make_strategy  # noqa: E402
 from official.core import config_definitions, task_factory  # noqa: E402
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
 from coverslip.cli import main  # noqa: E402
 from coverslip.errors import CheckpointError, DivergedError  # noqa: E402
+from coverslip_graph.network import Network  # noqa: E402
+from coverslip_training.experiment import load_experiment  # noqa: E402
+from coverslip_training.records import Slice, read_slices, to_example  # noqa: E402
+from coverslip_training.train import Run, averaged, check_finite, fit, last_step, make_strategy  # noqa: E402
 from tests.training.slices import make_slice  # noqa: E402
 
 SHORT = [
@@ -35,7 +37,11 @@ SHORT = [
 
 EAGER = ["trainer.train_tf_function=false", "trainer.train_tf_while_loop=false"]
 """Steps that are not compiled: slower ones, but a few of them come sooner."""
-SPARE = ["task.model.input_size=[128,128,3]", "task.model.mask_sampler.num_sampled_masks=4", "task.model.roi_sampler.num_sampled_rois=16"]
+SPARE = [
+    "task.model.input_size=[128,128,3]",
+    "task.model.mask_sampler.num_sampled_masks=4",
+    "task.model.roi_sampler.num_sampled_rois=16",
+]
 """Nothing of Table 1, but most of its arithmetic."""
 
 
@@ -48,11 +54,17 @@ def write_records(folder: Path, split: str, items: list[Slice]) -> None:
 @pytest.fixture
 def records(tmp_path: Path) -> Path:
     for split in ("train", "val"):
-        write_records(tmp_path, split, [make_slice(f"{k}.dcm", f"P{k}", "MR" if k % 2 else "CT", seed=k) for k in range(4)])
+        write_records(
+            tmp_path,
+            split,
+            [make_slice(f"{k}.dcm", f"P{k}", "MR" if k % 2 else "CT", seed=k) for k in range(4)],
+        )
     return tmp_path
 
 
-def configured(records: Path, changes: list[str], name: str = "console") -> config_definitions.ExperimentConfig:
+def configured(
+    records: Path, changes: list[str], name: str = "console"
+) -> config_definitions.ExperimentConfig:
     config = load_experiment(name, changes)
     config.task.train_data.input_path = str(records / "train-*.tfrecord")
     config.task.validation_data.input_path = str(records / "val-*.tfrecord")
@@ -62,7 +74,9 @@ def configured(records: Path, changes: list[str], name: str = "console") -> conf
 def losses(output: str, step: int) -> list[float]:
     """The loss and its parts in the line of a step."""
     line = next(line for line in output.splitlines() if line.startswith(f"step {step}/"))
-    return [float(number) for number in re.findall(r"(?:total|class|box|mask|decay) (-?[\d.]+)", line)]
+    return [
+        float(number) for number in re.findall(r"(?:total|class|box|mask|decay) (-?[\d.]+)", line)
+    ]
 
 
 def test_a_loss_out_of_bounds_stops_the_training() -> None:
@@ -79,7 +93,10 @@ def test_nothing_to_train_on_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.slow
 def test_training_goes_on_after_a_kill(
-    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    records: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def save_and_die(run: Run) -> None:
         save(run)
@@ -101,16 +118,29 @@ def test_training_goes_on_after_a_kill(
         with averaged(run.optimizer):
             mean = run.model.variables[0].numpy()
         released = np.load(out / "weights.npz")["0000"]
-        assert np.array_equal(mean.astype(np.float16), released) and not np.array_equal(raw.astype(np.float16), released)
+        assert np.array_equal(mean.astype(np.float16), released) and not np.array_equal(
+            raw.astype(np.float16), released
+        )
     fit(config, out)
     output = capsys.readouterr().out
     assert "step 3/3" in output and "step 2/3" not in output and "min left" in output
-    assert Network.load(out / "weights.npz").segment(tf.zeros([1, 64, 64], tf.int32)).mask.shape == (1, 64, 64)
+    assert Network.load(out / "weights.npz").segment(
+        tf.zeros([1, 64, 64], tf.int32)
+    ).mask.shape == (1, 64, 64)
 
     board = EventAccumulator(str(out / "board")).Reload()
-    assert {"loss/total", "loss/mask", "learning_rate", "steps_per_second", "masks", "masks/iou"} <= set(board.Tags()["tensors"])
+    assert {
+        "loss/total",
+        "loss/mask",
+        "learning_rate",
+        "steps_per_second",
+        "masks",
+        "masks/iou",
+    } <= set(board.Tags()["tensors"])
     assert [event.step for event in board.Tensors("masks/iou")] == [3]
-    assert [event.step for event in board.Tensors("masks")] == [3] and len(board.Tensors("masks")[0].tensor_proto.string_val) == 2 + 4
+    assert [event.step for event in board.Tensors("masks")] == [3] and len(
+        board.Tensors("masks")[0].tensor_proto.string_val
+    ) == 2 + 4
     assert [event.step for event in board.Tensors("loss/total")] == [2, 3]
 
     (records / "val-00000-of-00001.tfrecord").unlink()
@@ -121,17 +151,34 @@ def test_training_goes_on_after_a_kill(
 
 @pytest.mark.slow
 def test_two_workers_share_one_training(records: Path, tmp_path: Path) -> None:
-    """Two processes on this machine, as they would be on two: the same loss at both, one checkpoint."""
+    """Two processes on this machine, as they would be on two: the same loss at both, one
+    checkpoint.
+    """
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     hosts = [f"127.0.0.1:{entry.getsockname()[1]}" for entry in sockets]
     for entry in sockets:
         entry.close()
-    changes = [*SHORT, *EAGER, "trainer.train_steps=2", "runtime.distribution_strategy=multi_worker_mirrored"]
+    changes = [
+        *SHORT,
+        *EAGER,
+        "trainer.train_steps=2",
+        "runtime.distribution_strategy=multi_worker_mirrored",
+    ]
     script = (
-        "import sys, coverslip.training.board as board; from coverslip.cli import main; from rich.console import Console;"
+        "import sys, coverslip_training.board as board; from coverslip.cli import main; from "
+        "rich.console import Console;"
         "board.Console = lambda quiet, **rest: Console(**rest); sys.exit(main(sys.argv[1:]))"
     )
-    words = ["train", "fit", "--records", str(records), "--out", str(tmp_path / "run"), "--threads", "1"]
+    words = [
+        "train",
+        "fit",
+        "--records",
+        str(records),
+        "--out",
+        str(tmp_path / "run"),
+        "--threads",
+        "1",
+    ]
     words += [word for change in changes for word in ("--override", change)]
     workers = []
     for index in range(2):
@@ -139,7 +186,9 @@ def test_two_workers_share_one_training(records: Path, tmp_path: Path) -> None:
         environment = {**os.environ, "TF_CONFIG": json.dumps(role), "COLUMNS": "300"}
         command = [sys.executable, "-c", script, *words]
         pipe = subprocess.PIPE
-        workers.append(subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True))
+        workers.append(
+            subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
+        )
     try:
         outputs = [worker.communicate(timeout=400) for worker in workers]
     finally:
@@ -149,12 +198,17 @@ def test_two_workers_share_one_training(records: Path, tmp_path: Path) -> None:
     first, second = (losses(output, 2) for output, _ in outputs)
     assert first == second and first[0] > 0
     assert last_step(tmp_path / "run" / "checkpoints") == 2
-    assert [event.step for event in EventAccumulator(str(tmp_path / "run" / "board")).Reload().Tensors("masks")] == [2]
+    assert [
+        event.step
+        for event in EventAccumulator(str(tmp_path / "run" / "board")).Reload().Tensors("masks")
+    ] == [2]
     Network.load(tmp_path / "run" / "weights.npz")
 
 
 def calibrated_backbone(config: config_definitions.ExperimentConfig, folder: Path) -> str:
-    """A checkpoint with a backbone that no training has seen, its batch normalisation set by one pass over noise."""
+    """A checkpoint with a backbone that no training has seen, its batch normalisation set by one
+    pass over noise.
+    """
     task = task_factory.get_task(config.task.replace(init_checkpoint=""))
     model = task.build_model()
     model.backbone.trainable = True
@@ -170,7 +224,11 @@ def backbone_of(checkpoint: str) -> dict[str, np.ndarray]:
     """The backbone's kernels in a checkpoint."""
     reader = tf.train.load_checkpoint(checkpoint)
     names = [name for name in reader.get_variable_to_shape_map() if name.startswith("backbone/")]
-    return {name: reader.get_tensor(name) for name in names if name.endswith("/kernel/.ATTRIBUTES/VARIABLE_VALUE")}
+    return {
+        name: reader.get_tensor(name)
+        for name in names
+        if name.endswith("/kernel/.ATTRIBUTES/VARIABLE_VALUE")
+    }
 
 
 @pytest.fixture
@@ -183,28 +241,48 @@ def real(shared_data: Path, tmp_path: Path) -> Path:
 def assert_adds_up(line: list[float]) -> None:
     """Eq. 1 with the proposals' two parts and the decay: nothing is weighted, nothing left out."""
     total, *parts = line
-    assert len(parts) == 6 and all(part > 0 for part in parts) and abs(total - sum(parts)) < 1e-3 * total + 1e-3
+    assert (
+        len(parts) == 6
+        and all(part > 0 for part in parts)
+        and abs(total - sum(parts)) < 1e-3 * total + 1e-3
+    )
 
 
 @pytest.mark.slow
-def test_the_papers_network_takes_a_step(real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """ResNet-101 and all of Table 1 on real slices, small ones, without a checkpoint: nothing is frozen."""
+def test_the_papers_network_takes_a_step(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ResNet-101 and all of Table 1 on real slices, small ones, without a checkpoint: nothing is
+    frozen.
+    """
     changes = ["task.heads_steps=0", "trainer.train_steps=1", "task.train_batch_norm=true"]
     fit(configured(real, [*EAGER, *SPARE, *changes], "paper_resnet101"), tmp_path / "run")
     assert_adds_up(losses(capsys.readouterr().out, 1))
 
 
 @pytest.mark.slow
-def test_the_heads_come_first_and_then_everything(real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The paper's two phases, a step of each, from a checkpoint as COCO's would be; ResNet-18 to spare time."""
-    changes = ["task.model.backbone.resnet.model_id=18", "task.heads_steps=1", "trainer.train_steps=2", "trainer.checkpoint_interval=1"]
+def test_the_heads_come_first_and_then_everything(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The paper's two phases, a step of each, from a checkpoint as COCO's would be; ResNet-18 to
+    spare time.
+    """
+    changes = [
+        "task.model.backbone.resnet.model_id=18",
+        "task.heads_steps=1",
+        "trainer.train_steps=2",
+        "trainer.checkpoint_interval=1",
+    ]
     config = configured(real, [*EAGER, *SPARE, *changes], "paper_resnet101")
     start = config.task.init_checkpoint = calibrated_backbone(config, tmp_path)
     fit(config, tmp_path / "run")
     output = capsys.readouterr().out
     for step in (1, 2):
         assert_adds_up(losses(output, step))
-    given, heads, everything = (backbone_of(path) for path in (start, *(str(tmp_path / f"run/checkpoints/ckpt-{k}") for k in (1, 2))))
+    given, heads, everything = (
+        backbone_of(path)
+        for path in (start, *(str(tmp_path / f"run/checkpoints/ckpt-{k}") for k in (1, 2)))
+    )
     assert len(given) > 15
     assert all(np.array_equal(given[name], heads[name]) for name in given)
     assert not any(np.array_equal(heads[name], everything[name]) for name in given)
@@ -212,8 +290,13 @@ def test_the_heads_come_first_and_then_everything(real: Path, tmp_path: Path, ca
 
 @pytest.mark.slow
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
-    config = load_experiment("paper_resnet101", ["task.model.backbone.resnet.model_id=18", "task.model.input_size=[64,64,3]"])
-    path = tf.train.Checkpoint(backbone=tf.train.Checkpoint(kernel=tf.Variable([1.0]))).write(str(tmp_path / "other"))
+    config = load_experiment(
+        "paper_resnet101",
+        ["task.model.backbone.resnet.model_id=18", "task.model.input_size=[64,64,3]"],
+    )
+    path = tf.train.Checkpoint(backbone=tf.train.Checkpoint(kernel=tf.Variable([1.0]))).write(
+        str(tmp_path / "other")
+    )
     task = task_factory.get_task(config.task.replace(init_checkpoint=str(path)))
     with pytest.raises(CheckpointError, match="does not hold backbone, decoder, rpn_head"):
         task.initialize(task.build_model())

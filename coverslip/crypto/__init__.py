@@ -1,0 +1,1 @@
+"""Keys and the seal: X25519, HPKE (RFC 9180)."""

@@ -1,0 +1,1 @@
+"""The QR symbol that carries a sealed record."""

@@ -1,0 +1,80 @@
+"""``coverslip export``: from trained weights to the released model, in both of its forms."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from coverslip.cli import options
+from coverslip.cli.batch import ALL_DONE, SOME_FAILED, misuse
+from coverslip.errors import CoverslipError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments."""
+    parser.add_argument(
+        "--weights", type=Path, required=True, metavar="FILE", help="trained weights, .npz"
+    )
+    parser.add_argument(
+        "--version",
+        type=options.positive,
+        required=True,
+        metavar="N",
+        help="the number that both forms carry",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("models"),
+        metavar="DIR",
+        help="gets coverslip/N/, coverslip.tflite, model.json (default: models)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="take the place of a version that holds something else"
+    )
+    parser.add_argument("--json", action="store_true", help="print what model.json holds")
+
+
+def _say(record: dict[str, Any], out: Path) -> str:
+    signatures = ", ".join(record["signatures"])
+    return "\n".join(
+        [
+            f"version {record['version']}, checked in TensorFlow and LiteRT against the reference",
+            f"    {out / 'coverslip' / str(record['version'])}  sha256 "
+            f"{record['savedmodel_sha256']}",
+            f"    {out / 'coverslip.tflite'}  sha256 {record['tflite_sha256']}",
+            f"    signatures {signatures}",
+        ]
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export, reload, run, compare; the exit code is 1 where the result is wrong or something else
+    is in its place.
+    """
+    if not arguments.weights.is_file():
+        return misuse(
+            f"there are no weights at {arguments.weights}: give the .npz file that training wrote"
+        )
+    # TensorFlow's greetings would stand between the lines of the report.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        from coverslip_graph.export import digest, export
+        from coverslip_graph.network import Network
+    except ModuleNotFoundError as error:
+        return misuse(
+            f"{error.name} is not installed; exporting needs it: install 'coverslip[training]'"
+        )
+    try:
+        network = Network.load(arguments.weights)
+        record = export(
+            network, arguments.out, arguments.version, digest(arguments.weights), arguments.force
+        )
+    except (CoverslipError, ValueError) as error:
+        misuse(str(error))
+        return SOME_FAILED
+    print(json.dumps(record, indent=2) if arguments.json else _say(record, arguments.out))
+    return ALL_DONE

@@ -1,0 +1,80 @@
+"""The TensorFlow engine: the released SavedModel, in this process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from coverslip.engine import SignatureEngine
+from coverslip.errors import EngineError, ModelMissingError
+from coverslip.models import ModelKind, find_model, latest_version
+from coverslip.parallel import AT_ONCE, one_by_one
+
+SIGNATURES = ("segment", "embed", "extract")
+
+
+class TensorFlowEngine(SignatureEngine):
+    """Runs the released SavedModel; see `coverslip.engine.Engine`. TensorFlow is imported when it
+    is first used.
+
+    Images go through one by one, `coverslip.parallel.AT_ONCE` at the same time: the bytes do not
+    depend on the batch.
+
+    Parameters
+    ----------
+    path : Path or str, optional
+        A SavedModel's folder, or a folder of numbered versions of which the highest is taken; the
+        released one if None.
+    """
+
+    name = "tensorflow"
+
+    def __init__(self, path: Path | str | None = None) -> None:
+        self._path = None if path is None else Path(path)
+        self._model: Any = None
+
+    @classmethod
+    def open(cls, path: Path | str | None, threads: int | None) -> TensorFlowEngine:
+        """For `coverslip.engine.open_engine`; TensorFlow settles its threads itself."""
+        del threads
+        return cls(path)
+
+    def _run(self, signature: str, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        model = self._load()
+        import tensorflow as tf
+
+        function = model.signatures[signature]
+
+        def run(image: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            outputs = function(**{name: tf.constant(values) for name, values in image.items()})
+            return {name: value.numpy() for name, value in outputs.items()}
+
+        try:
+            return one_by_one([run] * AT_ONCE, inputs)
+        except tf.errors.OpError as error:
+            raise EngineError(
+                f"TensorFlow could not {signature} {inputs['pixels'].shape}: {error.message}"
+            ) from error
+
+    def _load(self) -> Any:
+        if self._model is None:
+            path = find_model(ModelKind.TENSORFLOW) if self._path is None else self._path
+            if not (path / "saved_model.pb").is_file():
+                path = latest_version(path) or path
+            if not (path / "saved_model.pb").is_file():
+                raise ModelMissingError(
+                    f"there is no SavedModel in {path}: give the folder that holds saved_model.pb"
+                )
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+            import tensorflow as tf
+
+            model = tf.saved_model.load(str(path))
+            if missing := set(SIGNATURES) - set(model.signatures):
+                raise EngineError(
+                    f"the model in {path} has no signature {', '.join(sorted(missing))}"
+                )
+            self._model = model
+        return self._model

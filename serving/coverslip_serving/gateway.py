@@ -1,0 +1,284 @@
+"""The gateway: the service, its health, its ports, and how it starts and stops."""
+
+from __future__ import annotations
+
+import threading
+from concurrent import futures
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from coverslip.errors import CoverslipError, EngineError
+from coverslip_serving._stubs import coverslip_pb2 as pb
+from coverslip_serving._stubs.coverslip_pb2_grpc import add_CoverslipServiceServicer_to_server
+from coverslip_serving.access import Access
+from coverslip_serving.limits import Limits, Room
+from coverslip_serving.log import Log
+from coverslip_serving.metrics import Metrics
+from coverslip_serving.opening import Opener
+from coverslip_serving.service import Service
+from coverslip_serving.spool import Spool
+from coverslip_serving.workers import Workers
+
+SERVICE: str = pb.DESCRIPTOR.services_by_name["CoverslipService"].full_name
+_SPARE_WORKERS = 16
+"""Threads beside the calls': for health, reflection and refusals, which must not wait for work."""
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Certificates of a gateway that asks its clients for theirs.
+
+    Attributes
+    ----------
+    certificate, key : Path
+        The gateway's own, PEM.
+    client_roots : Path
+        Certificates of who may have signed the clients', PEM.
+    """
+
+    certificate: Path
+    key: Path
+    client_roots: Path
+
+    def credentials(self) -> Any:
+        """As gRPC wants them; a client without a certificate does not get through the handshake."""
+        pair = (self.key.read_bytes(), self.certificate.read_bytes())
+        return grpc.ssl_server_credentials(
+            [pair], self.client_roots.read_bytes(), require_client_auth=True
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a gateway is set up.
+
+    Attributes
+    ----------
+    address : str
+        ``host:port`` of the service; port 0 for any.
+    limits : Limits
+    access : Access
+    tls : Tls or None
+        Plain text where None.
+    spool : Path or None
+        Folder for instances under way; the system's for temporary files where None.
+    metrics : str
+        ``host:port`` for Prometheus, HTTP; empty for none.
+    health : str
+        ``host:port`` where health alone is told in plain text; empty for none. Probes without
+        certificates need it.
+    probe_seconds : float
+        Between two questions to the model whether it still answers; 0 to ask until it has answered
+        once.
+    grace : float
+        Seconds that calls have to finish when the gateway stops.
+    model_version : int
+        Of a model in process; 0 where the engine tells.
+    opener : Opener
+        Keys for opening records here; needs ``tls``.
+    """
+
+    address: str = "127.0.0.1:50051"
+    limits: Limits = field(default_factory=Limits)
+    access: Access = field(default_factory=Access)
+    tls: Tls | None = None
+    spool: Path | None = None
+    metrics: str = ""
+    health: str = ""
+    probe_seconds: float = 0.0
+    grace: float = 30.0
+    model_version: int = 0
+    opener: Opener = field(default_factory=Opener)
+
+    def __post_init__(self) -> None:
+        """Refuse what must never be, however it was asked for.
+
+        Raises
+        ------
+        ValueError
+            Opened records would go to callers without a certificate.
+        """
+        if self.opener.identities and (self.tls is None or self.access.clients is None):
+            raise ValueError(
+                "records are opened for certificates with that right only: an opener needs tls "
+                "and an allow-list"
+            )
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+class Gateway:
+    """Serves an engine.
+
+    Parameters
+    ----------
+    workers : Workers
+        Where the engine is.
+    settings : Settings
+    log : Log
+    """
+
+    def __init__(self, workers: Workers, settings: Settings, log: Log) -> None:
+        self._workers = workers
+        self._settings = settings
+        self._log = log
+        self.metrics = Metrics()
+        self.metrics.watch_retries(lambda: float(workers.retries))
+        self._health = health.HealthServicer(
+            experimental_non_blocking=True, experimental_thread_pool=futures.ThreadPoolExecutor(2)
+        )
+        self._service = Service(
+            workers,
+            Room(settings.limits),
+            settings.access,
+            Spool(settings.spool),
+            self.metrics,
+            log,
+            settings.opener,
+        )
+        self._server = self._build()
+        self._health_server: Any = None
+        self._stop_metrics: Any = None
+        self._stopping = threading.Event()
+        self._probing = threading.Thread(target=self._probe, name="probe", daemon=True)
+        self.port = 0
+        """Of the service, once started."""
+        self.failed: CoverslipError | None = None
+        """Why an engine in process never answered."""
+        self._tell(False)
+
+    def _build(self) -> Any:
+        limits = self._settings.limits
+        workers = limits.calls + _SPARE_WORKERS
+        options = [
+            ("grpc.max_receive_message_length", limits.message),
+            ("grpc.max_send_message_length", -1),
+            # Two gateways on one port would share it without a word.
+            ("grpc.so_reuseport", 0),
+            # A caller that is gone without a goodbye is noticed and its calls end.
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ]
+        # Past this many gRPC itself refuses with RESOURCE_EXHAUSTED; nothing waits where it is not
+        # counted.
+        server = grpc.server(
+            futures.ThreadPoolExecutor(workers), options=options, maximum_concurrent_rpcs=workers
+        )
+        add_CoverslipServiceServicer_to_server(self._service, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (
+            SERVICE,
+            health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+            reflection.SERVICE_NAME,
+        )
+        reflection.enable_server_reflection(names, server)
+        return server
+
+    def start(self) -> None:
+        """Open the ports and begin to ask the model; calls are refused until it answers.
+
+        Raises
+        ------
+        RuntimeError, OSError
+            A port is taken.
+        """
+        settings = self._settings
+        if settings.tls is None:
+            self.port = self._server.add_insecure_port(settings.address)
+        else:
+            self.port = self._server.add_secure_port(settings.address, settings.tls.credentials())
+        if settings.health:
+            self._health_server = grpc.server(
+                futures.ThreadPoolExecutor(2), options=[("grpc.so_reuseport", 0)]
+            )
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
+            port = self._health_server.add_insecure_port(settings.health)
+            self._health_server.start()
+            self._log.write("listening", address=f"health {_split(settings.health)[0]}:{port}")
+        if settings.metrics:
+            host, port = _split(settings.metrics)
+            port, self._stop_metrics = self.metrics.serve(host, port)
+            self._log.write("listening", address=f"metrics {host}:{port}")
+        self._server.start()
+        self._log.write(
+            "listening",
+            address=f"grpc {settings.address.rpartition(':')[0]}:{self.port}",
+            engine=self._workers.name,
+        )
+        self._probing.start()
+
+    def _tell(self, ready: bool) -> None:
+        """Readiness, everywhere it is told."""
+        state = (
+            health_pb2.HealthCheckResponse.SERVING
+            if ready
+            else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        for name in ("", SERVICE):
+            self._health.set(name, state)
+        self.metrics.ready.set(int(ready))
+        if ready != self._service.ready:
+            self._service.ready = ready
+            version = self._workers.version or self._settings.model_version
+            self.metrics.model_version.set(version)
+            self._log.write(
+                "ready" if ready else "not-ready", engine=self._workers.name, model_version=version
+            )
+
+    def _probe(self) -> None:
+        """Ask the model whether it answers."""
+        remote = self._settings.probe_seconds > 0
+        while not self._stopping.is_set():
+            try:
+                self._workers.probe()
+            except CoverslipError as error:
+                self._told(error)
+            except Exception as error:
+                # A runtime fails in ways of its own; readiness is what says so.
+                self._log.unexpected(error)
+                self._told(EngineError("the engine failed; the log has where"))
+            else:
+                if not self._stopping.is_set():
+                    self._tell(True)
+                if not remote:
+                    return
+            if self.failed is not None:
+                return
+            self._stopping.wait(self._settings.probe_seconds)
+
+    def _told(self, error: CoverslipError) -> None:
+        if not self._stopping.is_set():
+            self._tell(False)
+        if self._settings.probe_seconds <= 0:
+            # In process nothing will change by itself.
+            self.failed = error
+            self._log.write("failed", "error", code=error.code, engine=self._workers.name)
+            self._server.stop(0)
+
+    def wait(self) -> None:
+        """Until the server has ended."""
+        self._server.wait_for_termination()
+
+    def stop(self) -> None:
+        """Say that no more is taken, finish what was taken, and close; idempotent."""
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        self._log.write("stopping")
+        self._health.enter_graceful_shutdown()
+        self._server.stop(self._settings.grace).wait()
+        if self._health_server is not None:
+            self._health_server.stop(0).wait()
+        if self._stop_metrics is not None:
+            self._stop_metrics()
+        self._workers.close()
+        self._log.write("stopped")

@@ -1,0 +1,96 @@
+"""Figures for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """Counts calls. No label holds anything of a patient or of a caller."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self._calls = Counter(
+            "coverslip_calls", "Calls that ended", ["method", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "coverslip_call_seconds",
+            "Time of calls",
+            ["method"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._bytes = Counter(
+            "coverslip_bytes", "Bytes of instances", ["direction"], registry=registry
+        )
+        self._instances = Counter(
+            "coverslip_instances", "Instances that ended", ["method", "code"], registry=registry
+        )
+        self._refusals = Counter(
+            "coverslip_refusals",
+            "Calls and instances that failed, by Coverslip's code",
+            ["code"],
+            registry=registry,
+        )
+        self.running = Gauge("coverslip_calls_running", "Calls under way", registry=registry)
+        self.ready = Gauge("coverslip_ready", "1 when the model has answered", registry=registry)
+        self.model_version = Gauge(
+            "coverslip_model_version", "Version of the model that answered last", registry=registry
+        )
+        self._engine = Histogram(
+            "coverslip_engine_seconds",
+            "Time of the engine",
+            ["signature"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._retries = Gauge(
+            "coverslip_engine_retries",
+            "Calls that were sent to the model server again",
+            registry=registry,
+        )
+
+    def watch_retries(self, retries: Callable[[], float]) -> None:
+        """Ask for the number of retries when scraped."""
+        self._retries.set_function(retries)
+
+    def observe_engine(self, signature: str, seconds: float) -> None:
+        """The engine answered, or failed."""
+        self._engine.labels(signature).observe(seconds)
+
+    def call(self, method: str, status: str, seconds: float) -> None:
+        """A call ended."""
+        self._calls.labels(method, status).inc()
+        self._seconds.labels(method).observe(seconds)
+
+    def instance(self, method: str, code: str, received: int, sent: int) -> None:
+        """An instance ended; ``code`` is ``ok`` or Coverslip's."""
+        self._instances.labels(method, code).inc()
+        self._bytes.labels("in").inc(received)
+        self._bytes.labels("out").inc(sent)
+
+    def refusal(self, code: str) -> None:
+        """A call or an instance failed."""
+        self._refusals.labels(code).inc()
+
+    def serve(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
+        """Answer scrapes over HTTP.
+
+        Returns
+        -------
+        port : int
+        stop : callable
+        """
+        server, thread = start_http_server(port, host, registry=self.registry)
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return int(server.server_port), stop

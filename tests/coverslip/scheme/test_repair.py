@@ -1,0 +1,67 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coverslip.errors import DamagedMessageError
+from coverslip.qr import symbol as symbols
+from coverslip.qr.symbol import Level
+from coverslip.scheme.address import module_order
+from coverslip.scheme.reader import Votes
+from coverslip.scheme.repair import block_layout, repair
+
+
+def votes_of(symbol, level=Level.L):
+    return Votes(
+        np.where(symbol, 5.0, -5.0).astype(np.float32),
+        symbols.version_of(len(symbol)),
+        0,
+        20.0,
+        level,
+    )
+
+
+def without_slots(votes, share, seed):
+    """Votes in which a share of the slots of 16 modules has none."""
+    rng = np.random.default_rng(seed)
+    modules = votes.modules.copy().reshape(-1)
+    order = module_order(len(votes.modules))
+    slots = [order[i : i + 16] for i in range(0, len(order), 16)]
+    for slot in rng.permutation(len(slots))[: int(share * len(slots))]:
+        modules[slots[slot]] = rng.normal(0, 1e-3, len(slots[slot]))
+    return replace(votes, modules=modules.reshape(votes.modules.shape))
+
+
+@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize("version", symbols.VERSIONS)
+def test_every_codeword_has_one_place(version, level):
+    index, sizes = block_layout(version, level)
+    assert sorted(index[index >= 0]) == list(range(sum(total for total, _ in sizes)))
+
+
+@pytest.mark.slow
+@given(st.integers(1, 1200), st.integers(0, 2**32 - 1), st.sampled_from(Level))
+@settings(max_examples=25, deadline=None)
+def test_a_whole_symbol_is_drawn_as_it_was(size, seed, level):
+    symbol = symbols.draw(np.random.default_rng(seed).bytes(size), level)
+    assert np.array_equal(repair(votes_of(symbol, level)), symbol)
+
+
+@pytest.mark.parametrize(("level", "missing"), [(Level.L, 0.12), (Level.M, 0.2), (Level.Q, 0.35)])
+@pytest.mark.parametrize("size", [300, 640, 1100])
+def test_repairs_missing_slots_that_defeat_a_reader(size, level, missing):
+    frame = np.random.default_rng(size).bytes(size)
+    symbol = symbols.draw(frame, level)
+    votes = without_slots(votes_of(symbol, level), missing, seed=1)
+    with pytest.raises(DamagedMessageError):
+        symbols.read(votes.symbol())
+    repaired = repair(votes)
+    assert repaired is not None
+    assert symbols.read(repaired) == frame
+
+
+def test_too_much_missing_is_none_not_garbage():
+    symbol = symbols.draw(np.random.default_rng(2).bytes(600))
+    assert repair(without_slots(votes_of(symbol), 0.4, seed=1)) is None

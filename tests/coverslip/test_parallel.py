@@ -1,0 +1,82 @@
+import threading
+
+import numpy as np
+import pytest
+
+from coverslip.errors import EngineError
+from coverslip.parallel import one_by_one, side_by_side
+
+
+def test_images_are_run_alone_and_put_together():
+    seen = []
+
+    def run(image):
+        seen.append({name: values.shape for name, values in image.items()})
+        return {"sum": image["pixels"].sum(axis=(1, 2)) * image["step"]}
+
+    pixels = np.arange(3 * 4 * 5, dtype=np.int32).reshape(3, 4, 5)
+    step = np.array([1, 2, 3], np.float32)
+    np.testing.assert_array_equal(
+        one_by_one([run], {"pixels": pixels, "step": step})["sum"], pixels.sum(axis=(1, 2)) * step
+    )
+    assert seen == [{"pixels": (1, 4, 5), "step": (1,)}] * 3
+
+
+def test_lanes_run_at_the_same_time_and_keep_the_images_in_order():
+    both = threading.Barrier(2, timeout=20)
+
+    def lane(image):
+        both.wait()
+        return {"first": image["pixels"][:, 0, 0]}
+
+    pixels = np.arange(6, dtype=np.int32)[:, np.newaxis, np.newaxis] * np.ones((1, 4, 4), np.int32)
+    np.testing.assert_array_equal(
+        one_by_one([lane, lane], {"pixels": pixels})["first"], np.arange(6)
+    )
+
+
+def test_a_lane_that_fails_fails_the_batch():
+    def lane(image):
+        if image["pixels"][0, 0, 0] == 1:
+            raise EngineError("told")
+        return {"first": image["pixels"][:, 0, 0]}
+
+    pixels = np.arange(5, dtype=np.int32)[:, np.newaxis, np.newaxis] * np.ones((1, 4, 4), np.int32)
+    with pytest.raises(EngineError, match="told"):
+        one_by_one([lane, lane], {"pixels": pixels})
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((4, 4), np.int32),
+        np.zeros((1, 4, 4), np.int64),
+        np.zeros((0, 4, 4), np.int32),
+        np.zeros((1, 3, 9), np.int32),
+    ],
+)
+def test_what_is_no_batch_of_images_is_refused(pixels):
+    with pytest.raises(EngineError, match="at least 4 x 4"):
+        one_by_one([dict], {"pixels": pixels})
+
+
+def test_an_input_that_misses_an_image_is_named():
+    with pytest.raises(EngineError, match="step"):
+        one_by_one(
+            [dict], {"pixels": np.zeros((2, 4, 4), np.int32), "step": np.ones(1, np.float32)}
+        )
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_work_side_by_side_is_given_in_order(threads):
+    assert side_by_side(lambda number: number * number, 7, threads) == [0, 1, 4, 9, 16, 25, 36]
+
+
+def test_what_fails_side_by_side_fails_the_whole():
+    def work(number):
+        if number == 3:
+            raise EngineError("told")
+        return number
+
+    with pytest.raises(EngineError, match="told"):
+        side_by_side(work, 5, 2)
