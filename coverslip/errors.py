@@ -76,6 +76,12 @@ class NotAnImageError(CoverslipError):
     code = "not-an-image"
 
 
+class NotDicomError(NotAnImageError):
+    """The file is no DICOM."""
+
+    code = "not-dicom"
+
+
 class UnreadableFileError(CoverslipError):
     """The file is missing or may not be read."""
 
@@ -136,12 +142,28 @@ class AlreadyCarriesError(CoverslipError):
     code = "already-carries"
 
 
+class HeaderOnlyError(CoverslipError):
+    """Only the header can carry the record, and the pixels were asked for."""
+
+    code = "header-only"
+
+
+class ChangedError(CoverslipError):
+    """The file is not as embedding left it, so that its record may belong to another image."""
+
+    code = "changed"
+
+
 class DoesNotComeBackError(CoverslipError):
     """The closing check failed: what was about to be written does not read back, now or after what
     its profile shall survive.
     """
 
     code = "does-not-come-back"
+
+    def __init__(self, message: str, *, is_fault: bool = False) -> None:
+        super().__init__(message)
+        self.is_fault = is_fault
 
 
 class KeyFileError(CoverslipError):
@@ -154,6 +176,12 @@ class RecipientError(CoverslipError):
     """The recipient is not one."""
 
     code = "recipient"
+
+
+class CannotWriteError(CoverslipError):
+    """A data set has no form as a DICOM file."""
+
+    code = "cannot-write"
 
 
 class OutputExistsError(CoverslipError):

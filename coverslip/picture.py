@@ -114,14 +114,16 @@ def save_embedding(cover: NDArray[np.int32] | Frames, embedding: Embedding, path
 
 
 def save_survey(survey: Survey, path: Path) -> None:
-    """First frame, body and background that may carry: one PNG."""
-    plane = survey.instance.frames[0]
+    """First frame, body and background that may carry: one PNG, of an image."""
+    assert survey.source.image is not None
+    assert survey.pixels is not None
+    plane, pixels = survey.source.image.frames[0], survey.pixels
     panels = [
         _panel(grey(plane), "first frame"),
-        _panel(_tinted(plane, survey.mask > 0, _BODY), "mask: body, never touched"),
+        _panel(_tinted(plane, pixels.mask > 0, _BODY), "mask: body, never touched"),
         _panel(
-            _tinted(plane, _spread(survey.allowed, plane.shape), _CARRIER),
-            f"may carry: {int(survey.allowed.sum())} blocks",
+            _tinted(plane, _spread(pixels.allowed, plane.shape), _CARRIER),
+            f"may carry: {int(pixels.allowed.sum())} blocks",
         ),
     ]
     _sheet(panels, 3, path)

@@ -36,6 +36,7 @@ from pydicom.uid import (
 from coverslip.errors import (
     DoesNotComeBackError,
     NotAnImageError,
+    NotDicomError,
     TruncatedFileError,
     UnreadableFileError,
 )
@@ -55,6 +56,7 @@ from coverslip.pixels.frames import (
 
 _PIXEL_DATA = 0x7FE00010
 _UNDEFINED = 0xFFFFFFFF
+PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _LOOK = 1 << 20
 """Bytes at the start of pixel data in which a codestream begins."""
 _LARGEST_OFFSET_TABLE = 0xFFFFFFFE
@@ -114,8 +116,17 @@ class Instance:
         """The same pixels under another header."""
         return replace(self, dataset=dataset)
 
+    def in_syntax(self, dataset: Dataset, transfer_syntax: str) -> Instance:
+        """The same values under another header, to be written in another transfer syntax."""
+        layout = self.layout
+        if transfer_syntax != self.transfer_syntax:
+            big = UID(transfer_syntax) == ExplicitVRBigEndian
+            layout = replace(layout, big_endian=big, swapped=False)
+        return replace(self, dataset=dataset, transfer_syntax=transfer_syntax, layout=layout)
 
-def _deflated(ds: Dataset) -> bool:
+
+def is_deflated(ds: Dataset) -> bool:
+    """Whether the data set was deflated in its file."""
     meta = getattr(ds, "file_meta", None)
     return bool(meta and meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian)
 
@@ -129,56 +140,84 @@ def _looks_like_dicom(ds: Dataset) -> bool:
     )
 
 
-def _read(file: BinaryIO, longest: int | None) -> tuple[FileDataset, bool]:
-    """A data set whose values above ``longest`` bytes are left in the file, and whether the file
-    says that it is DICOM.
+def _read(file: BinaryIO, longest: int | None, head: bool) -> tuple[FileDataset, bool]:
+    """A data set whose values above ``longest`` bytes are left in the file.
+
+    Also whether the file says that it is DICOM.
     """
     try:
-        return dcmread(file, defer_size=longest), True
+        return dcmread(file, defer_size=longest, stop_before_pixels=head), True
     except InvalidDicomError:
         file.seek(0)
-        return dcmread(file, defer_size=longest, force=True), False
+        return dcmread(file, defer_size=longest, stop_before_pixels=head, force=True), False
 
 
-def _parse(path: Path) -> FileDataset:
-    not_dicom = NotAnImageError(
+def parse(file: BinaryIO, *, deferred: bool, head: bool = False) -> FileDataset:
+    """The data set of a file.
+
+    Parameters
+    ----------
+    file : binary file
+        At its beginning.
+    deferred : bool
+        Leave long pixel data in the file, which then has a name.
+    head : bool
+        Stop before the pixel data.
+
+    Raises
+    ------
+    NotDicomError
+        The file is no DICOM.
+    TruncatedFileError
+        The file was cut.
+    """
+    not_dicom = NotDicomError(
         "the file is no DICOM; a DICOM image (PS3.10) was expected: leave it out, or check that "
         "it was copied whole"
     )
     try:
-        file = path.open("rb")
+        ds, known = _read(file, HELD if deferred else None, head)
+        if deferred and not _only_pixels_left(ds, file):
+            file.seek(0)
+            ds, known = _read(file, None, head)
+    except (OSError, EOFError):
+        raise TruncatedFileError(_CUT) from None
+    except Exception:
+        # A parser fed arbitrary bytes fails in arbitrary ways; what it says may quote them.
+        raise not_dicom from None
+    if not known and not _looks_like_dicom(ds):
+        raise not_dicom
+    return ds
+
+
+def open_file(path: Path) -> BinaryIO:
+    """A file, open for reading.
+
+    Raises
+    ------
+    UnreadableFileError
+        There is no such file, or it may not be read.
+    """
+    try:
+        return path.open("rb")
     except OSError as error:
         raise UnreadableFileError(
             f"the file cannot be read ({type(error).__name__}); check that it is there and that "
             "you may read it"
         ) from None
-    with file:
-        try:
-            ds, known = _read(file, HELD)
-            if not _only_pixels_left(ds, file):
-                file.seek(0)
-                ds, known = _read(file, None)
-        except (OSError, EOFError):
-            raise TruncatedFileError(_CUT) from None
-        except Exception:
-            # A parser fed arbitrary bytes fails in arbitrary ways; what it says may quote them.
-            raise not_dicom from None
-    if not known and not _looks_like_dicom(ds):
-        raise not_dicom
-    return ds
 
 
 def _only_pixels_left(ds: FileDataset, file: BinaryIO) -> bool:
     """Take in what was left in the file for its length, but for the pixel data; whether that
     worked.
     """
-    if _deflated(ds):
+    if is_deflated(ds):
         # Places are those in the inflated data set, not in the file.
         return not any(_left(ds, tag) for tag in ds.keys())  # noqa: SIM118
     for tag in ds.keys():  # noqa: SIM118 - a data set iterates over elements
         if not _left(ds, tag) or tag == _PIXEL_DATA:
             continue
-        element = cast("RawDataElement", _as_left(ds, tag))
+        element = cast("RawDataElement", as_left(ds, tag))
         if element.length == _UNDEFINED:
             return False
         file.seek(element.value_tell)
@@ -186,44 +225,48 @@ def _only_pixels_left(ds: FileDataset, file: BinaryIO) -> bool:
     return True
 
 
-def _as_left(ds: Dataset, tag: int) -> DataElement | RawDataElement:
+def as_left(ds: Dataset, tag: int) -> DataElement | RawDataElement:
     """An attribute as it is, without reading what was left in the file."""
     return cast("DataElement | RawDataElement", ds.get_item(tag, keep_deferred=True))
 
 
 def _left(ds: Dataset, tag: int) -> bool:
     """Whether an attribute's value was left in the file."""
-    element = _as_left(ds, tag)
+    element = as_left(ds, tag)
     return isinstance(element, RawDataElement) and element.value is None and element.length != 0
 
 
 _CUT = "the file ends in the middle of its data set; a whole file was expected: get a whole copy"
 
 
-def _ends_early(ds: FileDataset, path: Path) -> bool:
-    """Whether bytes are left after the last element, or missing from it: a file that was cut inside
-    the header.
+def ends_early(ds: FileDataset, size: int) -> bool:
+    """Whether a file of so many bytes was cut inside its header.
+
+    Bytes are left after the last element then, or missing from it.
     """
     if not len(ds):
         return True
-    last = cast("DataElement | RawDataElement", ds.get_item(max(ds.keys())))
-    if not isinstance(last, RawDataElement):
+    last = as_left(ds, max(ds.keys()))
+    if not isinstance(last, RawDataElement) or last.length == _UNDEFINED:
         return False
-    if _deflated(ds):
+    if is_deflated(ds):
         return len(last.value or b"") != last.length
-    return last.value_tell + last.length != path.stat().st_size
+    return last.value_tell + last.length != size
 
 
-def _check_complete(ds: FileDataset, path: Path) -> None:
-    if "PixelData" in ds or "FloatPixelData" in ds or "DoubleFloatPixelData" in ds:
-        return
-    if _ends_early(ds, path):
+def check_complete(ds: FileDataset, size: int) -> None:
+    """Refuse a data set without pixel data whose file of ``size`` bytes was cut.
+
+    Raises
+    ------
+    TruncatedFileError
+    """
+    if not any(name in ds for name in PIXEL_KEYWORDS) and ends_early(ds, size):
         raise TruncatedFileError(_CUT)
-    raise NotAnImageError("the file has no pixel data; a DICOM image was expected: leave it out")
 
 
-def _complete_meta(ds: FileDataset, notes: list[str]) -> str:
-    """Say which transfer syntax the data set has, where the file does not."""
+def complete_meta(ds: FileDataset, notes: list[str]) -> str:
+    """Give and say which transfer syntax the data set has, where the file does not."""
     if getattr(ds, "file_meta", None) is None:
         ds.file_meta = FileMetaDataset()
     if "TransferSyntaxUID" not in ds.file_meta:
@@ -284,13 +327,40 @@ def read_instance(path: str | Path) -> Instance:
         A kind of pixels that cannot carry a record.
     """
     path = Path(path)
-    ds = _parse(path)
+    with open_file(path) as file:
+        ds = parse(file, deferred=True)
+    check_complete(ds, path.stat().st_size)
     notes: list[str] = []
-    _check_complete(ds, path)
-    transfer_syntax = _complete_meta(ds, notes)
+    return image_of(ds, path, complete_meta(ds, notes), notes)
+
+
+def image_of(
+    ds: FileDataset, path: Path | None, transfer_syntax: str, notes: list[str]
+) -> Instance:
+    """The image in a data set that was read from a path, or from elsewhere.
+
+    Parameters
+    ----------
+    ds : FileDataset
+        From `parse`.
+    path : Path, optional
+        The file that its long pixel data were left in.
+    transfer_syntax : str
+        From `complete_meta`.
+    notes : list of str
+        Grows.
+
+    Raises
+    ------
+    As `read_instance`, but for `UnreadableFileError`.
+    """
+    if not any(name in ds for name in PIXEL_KEYWORDS):
+        raise NotAnImageError(
+            "the file has no pixel data; a DICOM image was expected: leave it out"
+        )
     layout = pixels.layout_of(ds, transfer_syntax)
     pixels.check_syntax(transfer_syntax)
-    stored = _stored(ds, path, layout)
+    stored = None if path is None else _stored(ds, path, layout)
     start_of = ds.PixelData[:_LOOK] if stored is None else stored.read(0, _LOOK)
     frames = _frames_of(ds, layout, transfer_syntax, stored)
     _note_codestream(start_of, layout, transfer_syntax, notes)
@@ -311,8 +381,8 @@ def _stored(ds: FileDataset, path: Path, layout: pixels.Layout) -> Stored | None
     """Where pixel data that are long, as they are or decoded, lie in their file; None for those to
     be held in memory.
     """
-    element = _as_left(ds, _PIXEL_DATA)
-    if not isinstance(element, RawDataElement) or _deflated(ds):
+    element = as_left(ds, _PIXEL_DATA)
+    if not isinstance(element, RawDataElement) or is_deflated(ds):
         return None
     if not _left(ds, _PIXEL_DATA) and layout.frames * layout.frame_bytes <= HELD:
         return None
@@ -477,7 +547,7 @@ def _put_planes(instance: Instance, frames: Frames, out: Dataset, spool: Spool) 
     """
     syntax, source = instance.transfer_syntax, instance.frames
     if isinstance(source, NativeFrames):
-        vr = _as_left(instance.dataset, _PIXEL_DATA).VR
+        vr = as_left(instance.dataset, _PIXEL_DATA).VR
         _put_native(
             out,
             Parts(lambda: _native_parts(frames, source, instance.layout), source.length),
@@ -535,6 +605,46 @@ def _adjust_extremes(out: Dataset, cover: Frames, ends: tuple[int, int], allocat
             out[keyword].value = new - 0x10000 if out[keyword].VR == "SS" and new > 0x7FFF else new
 
 
+def encoded_value(instance: Instance, frames: Frames, source: Instance) -> Iterator[bytes]:
+    """The value of pixel data in an instance's transfer syntax, delimiter and padding included.
+
+    Parameters
+    ----------
+    instance : Instance
+        Gives header and transfer syntax.
+    frames : Frames
+        Stored values int32 [F, H, W].
+    source : Instance
+        What ``frames`` were read from: where it is in the same transfer syntax, its bits outside
+        Bits Stored and what follows the last frame stay as they are.
+
+    Raises
+    ------
+    ValueError
+        Nothing installed encodes the transfer syntax.
+    """
+    syntax, layout = instance.transfer_syntax, instance.layout
+    if syntax in pixels.NATIVE and syntax == source.transfer_syntax:
+        if isinstance(source.frames, NativeFrames):
+            yield from _native_parts(frames, source.frames, layout)
+        else:
+            yield _native_data(source, frames.whole())
+    elif syntax in pixels.NATIVE:
+        dtype, length = pixels.word_type(layout), layout.frames * layout.frame_bytes
+        for plane in frames:
+            yield pixels.words_of(plane, layout).astype(dtype, copy=False).tobytes()
+        yield b"\0" * (length % 2)
+    elif syntax in _ENCODERS and syntax == source.transfer_syntax:
+        out = Dataset()
+        with Spool() as spool:
+            encoded = (frame for _, frame in _encode_frames(source, frames))
+            _put_encapsulated(out, encoded, len(frames), spool)
+            yield out[_PIXEL_DATA].value.read()
+        yield b"\xfe\xff\xdd\xe0\0\0\0\0"
+    else:
+        raise ValueError(f"nothing installed encodes {UID(syntax).name}")
+
+
 _MISFIT = "planes must have the shape of the instance's and stay inside its legal range"
 
 
@@ -543,6 +653,7 @@ def write_instance(
     planes: NDArray[np.int32] | Frames,
     path: str | Path,
     overwrite: bool = False,
+    mode: int = 0o666,
 ) -> list[str]:
     """Write an instance with other pixels.
 
@@ -559,6 +670,8 @@ def write_instance(
     path : str or Path
     overwrite : bool
         Replace what is there; the instance's own file is never replaced.
+    mode : int
+        Permissions of the file, before the process's umask.
 
     Returns
     -------
@@ -587,5 +700,7 @@ def write_instance(
     with Spool(path.parent) as spool:
         notes = _put_planes(instance, frames, out, spool)
         _adjust_extremes(out, instance.frames, (low, high), instance.layout.allocated)
-        write_dataset(out, path, overwrite, lambda written: _verify(written, instance, frames))
+        write_dataset(
+            out, path, overwrite, lambda written: _verify(written, instance, frames), mode
+        )
     return notes

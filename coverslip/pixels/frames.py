@@ -271,6 +271,23 @@ class EncapsulatedFrames(Frames):
         return found
 
 
+def end_of_fragments(read: Callable[[int, int], bytes]) -> int:
+    """Where the items of encapsulated pixel data end (PS3.5 section A.4), without the delimiter.
+
+    Parameters
+    ----------
+    read : callable
+        Bytes at a place, and so many of them, of the pixel data.
+    """
+    at = 0
+    while len(header := read(at, 8)) == 8:
+        group, element, length = struct.unpack("<HHI", header)
+        if (group << 16 | element) != _ITEM:
+            break
+        at += 8 + length
+    return at
+
+
 def find_fragments(stored: Stored, frames: int) -> list[list[tuple[int, int]]] | None:
     """Where the fragments of each frame lie in encapsulated pixel data (PS3.5 section A.4): a pass
     over their item tags.

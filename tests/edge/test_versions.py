@@ -51,7 +51,7 @@ def test_files_of_released_models_are_read_without_one(path, phantom):
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_naming_a_profile_reads_what_every_version_wrote_under_that_name(path, phantom):
     instance = read_instance(path)
-    profile = pipeline.settle_step(PROFILES[path.stem.split("-")[1]], None, instance)
+    profile = pipeline.resolve_step(PROFILES[path.stem.split("-")[1]], None, instance)
     assert (
         records.encode(pipeline.extract(instance, golden.IDENTITY, profile=profile).record)
         == phantom[1]

@@ -157,7 +157,7 @@ def arbitrary(
         coefficients=np.isin(np.arange(COEFFICIENTS), profile.coefficients).astype(np.float32)[
             np.newaxis
         ],
-        step=np.array([pipeline.settle_step(profile, None, case.instance).step], np.float32),
+        step=np.array([pipeline.resolve_step(profile, None, case.instance).step], np.float32),
         votes=np.array([blocks[0] * blocks[1]], np.int32),
         margin=np.array([profile.margin], np.int32),
     )
