@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from coverslip.crypto.keys import Identity
     from coverslip.dicom.instance import read_instance, write_instance
     from coverslip.dicom.record_views import as_dataset
-    from coverslip.fake_patient import write_invented_patient
+    from coverslip.fake_patient import write_fake_patient
 
     source = get_testdata_file(_CT, download=False)
     if not isinstance(source, str):
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     assert profile is not None
     try:
         cover = dcmread(source)
-        write_invented_patient(cover, seed=42)
+        write_fake_patient(cover, seed=42)
         cover.save_as(files["cover.dcm"])
         identity = Identity.generate()
         identity.write(files["identity.txt"])

@@ -30,7 +30,7 @@ from coverslip.errors import (
     RecordTooLargeError,
 )
 from coverslip.metrics import Psnr
-from coverslip.parallel import AT_ONCE, side_by_side
+from coverslip.parallel import CONCURRENT_IMAGES, map_concurrently
 from coverslip.pipeline.frame_reports import FrameReport, SpooledReports, Tally, changed_outside
 from coverslip.pipeline.planes import Planes, engine_planes, settled
 from coverslip.pipeline.reading import check_value, read_paper, read_plane, read_votes, uid_key
@@ -297,7 +297,7 @@ class _Embedder:
                 ),
             )
 
-        return side_by_side(attempt, len(request.pixels), AT_ONCE)
+        return map_concurrently(attempt, len(request.pixels), CONCURRENT_IMAGES)
 
     def _reached(self, carriers: NDArray[np.bool_], variant: int, cut: float) -> float:
         """Share of the slots that have a carrier under a variant where every edge loses a share of
@@ -340,7 +340,9 @@ class _Embedder:
             for i, attempt in enumerate(attempts)
         ]
         return (
-            side_by_side(lambda number: self._tried(attempts[number]), len(attempts), AT_ONCE)
+            map_concurrently(
+                lambda number: self._tried(attempts[number]), len(attempts), CONCURRENT_IMAGES
+            )
             if self._profile.tried
             else attempts
         )

@@ -16,6 +16,13 @@ def test_psnr_conventions_differ_by_their_peaks():
     assert three.paper - three.stored == pytest.approx(48.13, abs=0.01)
 
 
+def test_every_printed_psnr_has_its_peak():
+    assert metrics.format_psnr(metrics.Psnr(60.84, 84.93, 109.0)) == (
+        "PSNR 60.8 dB (peak of the stored bits), 84.9 dB (peak 65535), "
+        "109.0 dB (the paper's convention)"
+    )
+
+
 def test_psnr_of_equal_images_is_infinite():
     assert metrics.psnr_three(np.zeros((4, 4)), np.zeros((4, 4)), (0, 255)).stored == float("inf")
 

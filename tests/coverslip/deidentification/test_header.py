@@ -18,7 +18,7 @@ from coverslip.deidentification.header import Mark, deidentify, mark, read_mark,
 from coverslip.dicom.raw import leaf
 from coverslip.dicom.record_views import as_dataset
 from coverslip.errors import BurnedInAnnotationError
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
 from coverslip.record import decode, encode
 
 KEY = bytes(range(32))
@@ -28,12 +28,12 @@ PRIVATE_NOTE = b"Invented^Secret "
 @pytest.fixture
 def ct() -> Dataset:
     ds = dcmread(get_testdata_file("CT_small.dcm"))
-    write_invented_patient(ds, 42)
+    write_fake_patient(ds, 42)
     return ds
 
 
 def identifying_text(ds: Dataset) -> list[str]:
-    """Every value that `write_invented_patient` wrote and that names somebody or something."""
+    """Every value that `write_fake_patient` wrote and that names somebody or something."""
     keywords = (
         "PatientName",
         "PatientID",
@@ -163,7 +163,7 @@ def assert_restored(
 def test_every_recorded_attribute_comes_back_exactly(file: str, seed: int | None) -> None:
     ds = dcmread(get_testdata_file(file))
     if seed is not None:
-        write_invented_patient(ds, seed)
+        write_fake_patient(ds, seed)
     clean, record, dropped = deidentify(ds, KEY)
     mark(clean, "default", 8.0, b"12345678")
     assert_restored(ds, clean, encode(record), {each.path for each in dropped})

@@ -16,7 +16,7 @@ from coverslip.deidentification.header import deidentify, mark, read_mark, resto
 from coverslip.dicom.instance import read_instance, write_instance
 from coverslip.dicom.raw import leaf
 from coverslip.errors import CoverslipError
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
 from coverslip.pixels.layout import NATIVE
 from coverslip.record import Record, decode, encode
 
@@ -62,7 +62,7 @@ def handle(row: dict[str, str], folder: Path, target: Path) -> None:
         int(row["min"]),
         int(row["max"]),
     )
-    write_invented_patient(instance.dataset, seed=len(path.name))
+    write_fake_patient(instance.dataset, seed=len(path.name))
     planes = instance.planes.copy()
     planes[:, ::7, ::5] += np.where(planes[:, ::7, ::5] >= instance.legal[1], -1, 1)
     clean, record, dropped = deidentify(instance.dataset, bytes(32), allow_burned_in=True)
@@ -111,7 +111,7 @@ def test_every_conformance_file_is_handled_as_its_description_says(
 def test_identities_of_real_slices_come_back(shared_data: Path, number: int) -> None:
     path = sorted((shared_data / "slices").glob("*.dcm"))[number]
     ds = dcmread(path, stop_before_pixels=True)
-    write_invented_patient(ds, number)
+    write_fake_patient(ds, number)
     clean, record, dropped = deidentify(ds, bytes(32))
     restored = restore(clean, decode(encode(record)))
     lost = {each.path for each in dropped}

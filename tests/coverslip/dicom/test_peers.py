@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from coverslip.deidentification import header
 from coverslip.dicom.instance import read_instance, write_instance
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
 
 FILES = [
     "CT_small.dcm",
@@ -42,7 +42,7 @@ def written(name, folder):
     it.
     """
     dataset = dcmread(get_testdata_file(name, download=False))
-    write_invented_patient(dataset, seed=5)
+    write_fake_patient(dataset, seed=5)
     dataset.save_as(folder / "cover.dcm")
     cover = read_instance(folder / "cover.dcm")
     clean, _, _ = header.deidentify(cover.dataset, b"k" * 32, allow_burned_in=True)

@@ -13,7 +13,7 @@ from pydicom.data import get_testdata_file
 from coverslip.deidentification.header import deidentify
 from coverslip.dicom.record_views import as_json, listing
 from coverslip.errors import DamagedMessageError
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
 from coverslip.record import Element, Inside, Level, Record, decode, encode, packing
 from coverslip.record.packing import VERSION
 from coverslip.record.primer import SAMPLES, TAGS
@@ -145,7 +145,7 @@ def test_a_repeated_value_costs_next_to_nothing() -> None:
 def test_a_record_is_little_more_than_half_of_what_zlib_makes_of_it(file: str) -> None:
     for seed in range(3):
         ds = dcmread(get_testdata_file(file))
-        write_invented_patient(ds, seed)
+        write_fake_patient(ds, seed)
         _, record, _ = deidentify(ds, bytes(32))
         plain = b"".join(
             leaf.tag.to_bytes(4, "little") + len(leaf.value).to_bytes(4, "little") + leaf.value
