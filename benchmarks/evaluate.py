@@ -31,7 +31,7 @@ from coverslip.deidentification import header
 from coverslip.dicom.instance import Instance, read_instance
 from coverslip.engine import Engine
 from coverslip.errors import CoverslipError
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
 from coverslip.qr import symbol as symbols
 from coverslip.scheme.profiles import PROFILES, Profile
 from coverslip_edge.engine import LiteRtEngine
@@ -78,7 +78,7 @@ def spread(split: str, limit: int) -> list[dict[str, str]]:
 def prepared(row: dict[str, str], seed: int, folder: Path) -> Path:
     """The slice with an invented patient in its header, as a file."""
     dataset = dcmread(DATA / row["file"])
-    write_invented_patient(dataset, seed=seed)
+    write_fake_patient(dataset, seed=seed)
     path = folder / "cover.dcm"
     dataset.save_as(path)
     return path

@@ -47,7 +47,7 @@ def write_source(path: Path, frames: int, side: int) -> None:
         MRImageStorage,
         ExplicitVRLittleEndian,
     )
-    fake_patient.write_invented_patient(ds, 7)
+    fake_patient.write_fake_patient(ds, 7)
     ds.NumberOfFrames, ds.Rows, ds.Columns = frames, side, side
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 0
     ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 12, 11

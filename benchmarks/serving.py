@@ -48,7 +48,7 @@ from coverslip.crypto.seal import seal
 from coverslip.deidentification.header import deidentify
 from coverslip.dicom.instance import read_instance
 from coverslip.engine import EmbedRequest
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
 from coverslip.scheme.profiles import DEFAULT
 from coverslip_edge.engine import LiteRtEngine
 from coverslip_serving.client import Client, seal_instance
@@ -102,7 +102,7 @@ def covers(folder: Path) -> list[Path]:
         )
         turned = np.roll(plane[:, :: 1 if number % 2 else -1], 4 * (number // 2), axis=0)
         dataset.PixelData = np.ascontiguousarray(turned).tobytes()
-        write_invented_patient(dataset, seed=number)
+        write_fake_patient(dataset, seed=number)
         found.append(folder / f"cover-{number}.dcm")
         dataset.save_as(found[-1])
     return found

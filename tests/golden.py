@@ -14,7 +14,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from coverslip.crypto.keys import Identity
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
 from tests.paths import ROOT
 
 FOLDER = ROOT / "tests" / "data"
@@ -50,7 +50,7 @@ def phantom(side: int = SIDE) -> Dataset:
         0,
     )
     slice_.PixelData = pixels.clip(0, 4095).astype("<u2").tobytes()
-    write_invented_patient(slice_, seed=20)
+    write_fake_patient(slice_, seed=20)
     return slice_
 
 

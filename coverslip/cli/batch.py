@@ -41,19 +41,16 @@ class Source:
     is_named: bool = True
 
 
-@dataclass(frozen=True)
-class Sources:
+class Sources(list[Source]):
     """The files that a call names.
 
     Attributes
     ----------
-    files : list of Source
     directories : int
         DICOMDIR files, which are left out: their index would name what is not there any more.
     """
 
-    files: list[Source]
-    directories: int = 0
+    directories = 0
 
 
 class Status(str, Enum):
@@ -99,8 +96,7 @@ def misuse(message: str) -> int:
 
 def collect(paths: Iterable[Path]) -> Sources:
     """Files in the order they were named; folders are walked, sorted, without hidden files."""
-    files: list[Source] = []
-    directories = 0
+    files = Sources()
     for path in paths:
         if not path.is_dir():
             files.append(Source(path, Path(path.name)))
@@ -109,10 +105,10 @@ def collect(paths: Iterable[Path]) -> Sources:
             if not found.is_file() or found.name.startswith("."):
                 continue
             if found.name == "DICOMDIR":
-                directories += 1
+                files.directories += 1
             else:
                 files.append(Source(found, found.relative_to(path), is_named=False))
-    return Sources(files, directories)
+    return files
 
 
 def target_of(source: Source, output: Path, single: bool) -> Path:
@@ -294,12 +290,12 @@ class Batch:
         else:
             self._errors.print(summary.sentence())
 
-    def run(self, sources: Sources, job: Job, say: Callable[[dict[str, Any]], str]) -> int:
+    def run(self, sources: Sequence[Source], job: Job, say: Callable[[dict[str, Any]], str]) -> int:
         """Do the job for each source.
 
         Parameters
         ----------
-        sources : Sources
+        sources : sequence of Source
         job : Job
         say : callable
             Makes a sentence of what the job gives.
@@ -309,7 +305,7 @@ class Batch:
         int
             0 all done, 1 some failed or changed.
         """
-        files = sources.files
+        files = list(sources)
         careful = partial(attempt, job, self._skip_existing)
         processes = min(self._processes, len(files))
         several = processes > 1
@@ -321,7 +317,9 @@ class Batch:
             TimeRemainingColumn(),
         )
         hidden = len(files) < 2 or not self._errors.is_terminal
-        summary = Summary(directories=sources.directories)
+        summary = Summary()
+        if isinstance(sources, Sources):
+            summary.directories = sources.directories
         with Progress(*columns, console=self._errors, disable=hidden) as progress:
             task = progress.add_task(self._verb, total=len(files))
             for source, file in zip(files, results, strict=True):

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from coverslip import picture, pipeline
     from coverslip.crypto.keys import Identity
     from coverslip.dicom.objects import read_object
-    from coverslip.fake_patient import write_invented_patient
+    from coverslip.fake_patient import write_fake_patient
 
     source = get_testdata_file(_CT, download=False)
     if not isinstance(source, str):
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     assert profile is not None
     try:
         cover = dcmread(source)
-        write_invented_patient(cover, seed=42)
+        write_fake_patient(cover, seed=42)
         cover.save_as(files["cover.dcm"])
         identity = Identity.generate()
         identity.write(files["identity.txt"])

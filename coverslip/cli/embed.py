@@ -86,7 +86,7 @@ def say(result: dict[str, Any]) -> str:
 
 def _misused(arguments: argparse.Namespace, sources: Sources, single: bool) -> str | None:
     """What is wrong with the call, or None."""
-    if not sources.files:
+    if not sources:
         return "the folders hold no files; name DICOM files or folders that hold some"
     if not single and (arguments.qr or arguments.picture):
         return "--qr and --picture take one input file; name one, or leave them out"

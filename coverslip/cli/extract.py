@@ -109,7 +109,7 @@ def say(result: dict[str, Any]) -> str:
 def _misused(arguments: argparse.Namespace, sources: Sources) -> str | None:
     """What is wrong with the call, or None."""
     single = len(arguments.inputs) == 1 and not arguments.inputs[0].is_dir()
-    if not sources.files:
+    if not sources:
         return "the folders hold no files; name DICOM files or folders that hold some"
     if arguments.qr and not single:
         return "--qr takes one input file; name one, or leave it out"

@@ -60,9 +60,9 @@ def _fit(fit: dict[str, Any]) -> str:
 def run(arguments: argparse.Namespace) -> int:
     """Inspect each input; nothing is written but the picture."""
     sources = collect(arguments.inputs)
-    if not sources.files:
+    if not sources:
         return misuse("the folders hold no files; name DICOM files or folders that hold some")
-    if arguments.picture and len(sources.files) != 1:
+    if arguments.picture and len(sources) != 1:
         return misuse("--picture takes one input file; name one, or leave it out")
     if arguments.picture and arguments.picture.exists():
         return misuse("--picture names a file that exists, which is never overwritten")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from coverslip.crypto.keys import Recipient
 from coverslip.engine import EmbedRequest, Engine
 from coverslip.errors import DamagedMessageError, DoesNotComeBackError
-from coverslip.parallel import AT_ONCE, side_by_side
+from coverslip.parallel import CONCURRENT_IMAGES, map_concurrently
 from coverslip.pipeline.embedders import Attempt, draw_symbol
 from coverslip.pipeline.frame_reports import FrameOutcome, FrameReport, Refusal, changed_outside
 from coverslip.pipeline.planes import Planes, PlaneWindow
@@ -136,7 +136,7 @@ class KeyedEmbedder:
                 ),
             )
 
-        return side_by_side(attempt, len(request.pixels), AT_ONCE)
+        return map_concurrently(attempt, len(request.pixels), CONCURRENT_IMAGES)
 
     def _reached(self, carriers: NDArray[np.bool_], variant: int, cut: float) -> float:
         """Share of the slots that keep a carrier where every edge loses a share of its side."""
@@ -176,7 +176,9 @@ class KeyedEmbedder:
         ]
         if not self._profile.tried:
             return attempts
-        return side_by_side(lambda number: self._tried(attempts[number]), len(attempts), AT_ONCE)
+        return map_concurrently(
+            lambda number: self._tried(attempts[number]), len(attempts), CONCURRENT_IMAGES
+        )
 
     def _tried(self, attempt: Attempt) -> Attempt:
         """An attempt counts only when it is readable after cropping and lossy codecs too."""

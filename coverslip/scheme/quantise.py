@@ -1,6 +1,4 @@
-"""Moving the coefficients of a block to the phases that the caller wants, in integers that stay
-legal.
-"""
+"""Moves the coefficients of blocks to the wanted phases, in integer pixels that stay legal."""
 
 from __future__ import annotations
 
@@ -9,34 +7,32 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coverslip.scheme.dct import BASIS, COEFFICIENTS, SIDE, from_blocks, to_blocks
+from coverslip.scheme.dct import BASIS, COEFFICIENTS, SIDE, replace_blocks, to_blocks
 
 PHASES = 256
 """Phases are counted in 1/256 of a step, in one byte."""
 
 TOLERANCE = 0.2
-"""A block whose rounded pixels leave a coefficient further than this from its phase (in steps)
-carries nothing; a bit flips at 0.25.
+"""Largest distance of a coefficient from its phase after rounding, steps; a bit flips at 0.25.
+
+A block that exceeds it carries nothing.
 """
 
 TIE = 1.37e-4
-"""Taken away before rounding, in steps and in grey levels: with whole steps exact halves are
-common, and this settles them alike in every runtime."""
+"""Subtracted before rounding, in steps and in grey levels: with whole steps exact halves are
+common, and this rounds them the same way in every runtime."""
 
 COST_CAP = (1 << 17) - 1
-"""Costs at or above this (grey levels squared) rank alike: the graph sorts by slot and cost with
-one whole number for both.
+"""Costs at or above this (grey levels squared) rank equally: the graph sorts by slot and cost in
+one whole number.
 """
-
 
 NEAR_PENALTY = (COST_CAP + 1) // 2
-"""Added to the cost of blocks near the body, whose own cost is capped below it: they are taken
-after all that are far.
-"""
+"""Added to the cost of blocks near the body, after a cap below it: all others are chosen first."""
 
 
 @dataclass(frozen=True)
-class Moved:
+class MovedBlocks:
     """Blocks with every carrying coefficient at its phase.
 
     Attributes
@@ -55,9 +51,9 @@ class Moved:
 
 
 def in_steps(blocks: NDArray[np.int32], step: float) -> NDArray[np.float64]:
-    """Every coefficient of blocks [..., 16], counted in steps: c / step; float64 [..., 16].
+    """Every coefficient of blocks [..., 16] in steps, c / step; float64 [..., 16].
 
-    The block's first pixel is taken away before the transform and given back to DC (4 times its
+    The block's first pixel is subtracted before the transform and added back to DC (4 times its
     value), which keeps a 32-bit transform of 16-bit pixels as exact as this one.
     """
     offset = blocks[..., :1].astype(np.float64)
@@ -75,11 +71,9 @@ def measure(blocks: NDArray[np.int32], step: float) -> NDArray[np.float64]:
 
 
 def to_bytes(steps: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Phases, or coefficients in steps, as bytes in 1/256 of a step, rounded to nearest; whole
-    steps wrap to 0.
-    """
-    counted: NDArray[np.int64] = np.rint(steps * PHASES).astype(np.int64)
-    return counted.astype(np.uint8)  # keeps the last eight bits, of negative numbers too
+    """Phases, or coefficients in steps, as bytes in 1/256 of a step; whole steps wrap to 0."""
+    rounded: NDArray[np.int64] = np.rint(steps * PHASES).astype(np.int64)
+    return rounded.astype(np.uint8)  # keeps the lowest eight bits, of negative numbers too
 
 
 def move(
@@ -88,9 +82,8 @@ def move(
     coefficients: NDArray[np.float32],
     step: float,
     legal: tuple[int, int],
-) -> Moved:
-    """Move the carrying coefficients to the nearest point with the wanted phase, lift into range,
-    round.
+) -> MovedBlocks:
+    """Move the carrying coefficients to the nearest wanted phase, lift into range, round.
 
     Parameters
     ----------
@@ -107,7 +100,7 @@ def move(
 
     Returns
     -------
-    Moved
+    MovedBlocks
     """
     delta = phases / PHASES - measure(blocks, step)
     delta = (delta - np.rint(delta - TIE)) * step * coefficients
@@ -121,23 +114,22 @@ def move(
     )
     off = ((moved - raised.by[..., None]) @ BASIS.T - delta) * coefficients / step
     usable = raised.fits & (np.abs(off).max(axis=-1) <= TOLERANCE)
-    return Moved((blocks + moved).astype(np.int32), (moved**2).sum(axis=-1), usable)
+    return MovedBlocks((blocks + moved).astype(np.int32), (moved**2).sum(axis=-1), usable)
 
 
 @dataclass(frozen=True)
 class Lift:
-    """What brings blocks into the legal range without moving a phase.
+    """Whole steps of DC that bring blocks into the legal range without moving a phase.
 
     Attributes
     ----------
     by : float64 [...]
-        To be added to a block's pixels before they are rounded, grey levels; whole multiples of
-        step / 4, which move DC by whole steps.
+        Added to a block's pixels before they are rounded, grey levels; whole multiples of step / 4,
+        which move DC by whole steps.
     whole : int64 [...]
-        The whole number next to it. Only what is left of ``by`` is rounded together with the
-        pixels.
+        The whole number nearest to ``by``. Only the remainder is rounded together with the pixels.
     fits : bool [...]
-        The block is in range then.
+        The lifted block is in range.
     """
 
     by: NDArray[np.float64]
@@ -151,7 +143,7 @@ def lift(rounded: NDArray[np.int64], step: float, legal: tuple[int, int]) -> Lif
     Parameters
     ----------
     rounded : int64 [..., 16]
-        Pixels at their phases, rounded, wherever they lie.
+        Pixels at their phases, rounded, in or out of range.
     step : float
         Grey levels.
     legal : (lo, hi)
@@ -163,9 +155,9 @@ def lift(rounded: NDArray[np.int64], step: float, legal: tuple[int, int]) -> Lif
 
     Notes
     -----
-    Where a step of DC moves pixels by a fraction of a grey level, rounding again may move them by
-    one level either way: such blocks are lifted as if the range were a level narrower at both ends,
-    and what fits is known without another look at the pixels.
+    If a step of DC moves pixels by a fraction of a grey level, rounding again may move them by one
+    level either way: such blocks are lifted as if the range were a level narrower at both ends, so
+    that ``fits`` is known without rounding the pixels again.
     """
     lo, hi = legal
     rise = step / SIDE
@@ -179,9 +171,7 @@ def lift(rounded: NDArray[np.int64], step: float, legal: tuple[int, int]) -> Lif
 
 
 def rank(cost: NDArray[np.int64], near: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Cost by which blocks are chosen, from their own cost [Hb, Wb] and whether they are near the
-    body [Hb, Wb].
-    """
+    """Cost to choose blocks by: their own cost [Hb, Wb], more if near the body [Hb, Wb]."""
     return np.asarray(np.minimum(cost, NEAR_PENALTY - 1) + near * NEAR_PENALTY)
 
 
@@ -247,7 +237,7 @@ def embed_plane(
     Returns
     -------
     stego : int32 [H, W]
-        The cover, but for the carriers.
+        The cover, except for the carriers.
     carriers : bool [H // 4, W // 4]
     """
     blocks = to_blocks(pixels)
@@ -259,18 +249,11 @@ def embed_plane(
         step,
         legal,
     )
-    cost = np.zeros(allowed.size, dtype=np.int64)
-    usable = np.zeros(allowed.size, dtype=bool)
-    cost[index], usable[index] = moved.cost, moved.usable
-    carriers = choose(
-        rank(cost.reshape(allowed.shape), near), usable.reshape(allowed.shape), slots, votes
-    )
+    cost = np.zeros(allowed.shape, dtype=np.int64)
+    usable = np.zeros(allowed.shape, dtype=bool)
+    cost[allowed], usable[allowed] = moved.cost, moved.usable
+    carriers = choose(rank(cost, near), usable, slots, votes)
     stego_blocks = blocks.reshape(-1, COEFFICIENTS).copy()
     kept = carriers.reshape(-1)[index]
     stego_blocks[index[kept]] = moved.pixels[kept]
-    stego = pixels.copy()
-    rows, cols = allowed.shape
-    stego[: rows * SIDE, : cols * SIDE] = from_blocks(
-        stego_blocks.reshape(*allowed.shape, COEFFICIENTS)
-    )
-    return stego, carriers
+    return replace_blocks(pixels, stego_blocks.reshape(blocks.shape)), carriers

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from coverslip.engine import SignatureEngine
 from coverslip.errors import EngineError, ModelMissingError
 from coverslip.models import ModelKind, find_model
-from coverslip.parallel import AT_ONCE, Run, one_by_one
+from coverslip.parallel import CONCURRENT_IMAGES, ImageRunner, run_image_by_image
 
 RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 """Modules that hold an ``Interpreter``, the preferred one first."""
@@ -56,7 +56,7 @@ class _Lane:
         self._interpreter = interpreter
         self._runners: dict[str, Any] = {}
 
-    def run(self, signature: str) -> Run:
+    def run(self, signature: str) -> ImageRunner:
         """What runs a signature on one image; raises EngineError where there is none of that
         name.
         """
@@ -103,13 +103,13 @@ class LiteRtEngine(SignatureEngine):
     @classmethod
     def open(cls, path: Path | str | None, threads: int | None) -> LiteRtEngine:
         """For `coverslip.engine.open_engine`."""
-        return cls(path, threads or AT_ONCE)
+        return cls(path, threads or CONCURRENT_IMAGES)
 
     def _run(self, signature: str, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         with self._turn:
             lanes = self._prepared(alone=len(inputs["pixels"]) == 1 or self._threads == 1)
             try:
-                return one_by_one([lane.run(signature) for lane in lanes], inputs)
+                return run_image_by_image([lane.run(signature) for lane in lanes], inputs)
             except (ValueError, RuntimeError) as error:
                 raise EngineError(
                     f"LiteRT could not {signature} {inputs['pixels'].shape}: {error}"

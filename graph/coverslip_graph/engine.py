@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from coverslip.engine import SignatureEngine
 from coverslip.errors import EngineError, ModelMissingError
 from coverslip.models import ModelKind, find_model, latest_version
-from coverslip.parallel import AT_ONCE, one_by_one
+from coverslip.parallel import CONCURRENT_IMAGES, run_image_by_image
 
 SIGNATURES = ("segment", "embed", "extract")
 
@@ -20,8 +20,8 @@ class TensorFlowEngine(SignatureEngine):
     """Runs the released SavedModel; see `coverslip.engine.Engine`. TensorFlow is imported when it
     is first used.
 
-    Images go through one by one, `coverslip.parallel.AT_ONCE` at the same time: the bytes do not
-    depend on the batch.
+    Images go through one by one, `coverslip.parallel.CONCURRENT_IMAGES` at the same time: the
+    bytes do not depend on the batch.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class TensorFlowEngine(SignatureEngine):
             return {name: value.numpy() for name, value in outputs.items()}
 
         try:
-            return one_by_one([run] * AT_ONCE, inputs)
+            return run_image_by_image([run] * CONCURRENT_IMAGES, inputs)
         except tf.errors.OpError as error:
             raise EngineError(
                 f"TensorFlow could not {signature} {inputs['pixels'].shape}: {error.message}"

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from pydicom import dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from coverslip.parallel import AT_ONCE
+from coverslip.parallel import CONCURRENT_IMAGES
 from coverslip.pixels.frames import HELD, WINDOW
 from coverslip_serving.errors import BadRequestError, SpoolFullError, TooLargeError
 from coverslip_serving.limits import MIB
@@ -138,7 +138,7 @@ def memory_for(path: Path) -> int:
         rows = columns = frames = 1
         in_file = 0
     plane = rows * columns
-    at_work, window = min(frames, AT_ONCE), min(frames, WINDOW)
+    at_work, window = min(frames, CONCURRENT_IMAGES), min(frames, WINDOW)
     under_work = plane * (_BYTES_PER_PIXEL_AT_WORK * at_work + _BYTES_PER_PIXEL * window)
     if in_file:
         # Whatever else is in the file, and be it long, is read.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from coverslip.engine import SignatureEngine
 from coverslip.errors import EngineError
-from coverslip.parallel import one_by_one
+from coverslip.parallel import run_image_by_image
 from coverslip_serving import deadline
 from coverslip_serving._stubs.predict_pb2 import ModelSpec, PredictRequest, PredictResponse
 from coverslip_serving.errors import EngineDeadlineError, EngineUnavailableError
@@ -123,7 +123,7 @@ class TfServingEngine(SignatureEngine):
         self._channel.close()
 
     def _run(self, signature: str, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return one_by_one([lambda image: self._ask(signature, image)], inputs)
+        return run_image_by_image([lambda image: self._ask(signature, image)], inputs)
 
     def _ask(self, signature: str, image: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         request = PredictRequest(

@@ -22,7 +22,7 @@ from coverslip.crypto.keys import Identity
 from coverslip.dicom.instance import read_instance
 from coverslip.engine import EmbedRequest, Engine
 from coverslip.errors import CoverslipError
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
 from coverslip.scheme.dct import COEFFICIENTS, SIDE, to_blocks
 from coverslip.scheme.profiles import DEFAULT, Profile
 from coverslip_training.measures import (
@@ -132,7 +132,7 @@ def embedded(
         The embedding was refused.
     """
     dataset = dcmread(file)
-    write_invented_patient(dataset, seed=seed)
+    write_fake_patient(dataset, seed=seed)
     cover, stego = folder / "cover.dcm", folder / "stego.dcm"
     dataset.save_as(cover)
     done = pipeline.embed(

@@ -14,8 +14,9 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian
 
 from coverslip.deidentification import header
+from coverslip.deidentification.mark import Mark, write_mark
 from coverslip.dicom.instance import read_instance, write_instance
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
 
 FILES = [
     "CT_small.dcm",
@@ -42,11 +43,11 @@ def written(name, folder):
     it.
     """
     dataset = dcmread(get_testdata_file(name, download=False))
-    write_invented_patient(dataset, seed=5)
+    write_fake_patient(dataset, seed=5)
     dataset.save_as(folder / "cover.dcm")
     cover = read_instance(folder / "cover.dcm")
     clean, _, _ = header.deidentify(cover.dataset, b"k" * 32, allow_burned_in=True)
-    header.mark(clean, "default", 8.0, bytes(8))
+    write_mark(clean, Mark(1, "default", 8.0, bytes(8)))
     planes = cover.planes.copy()
     planes[:, :8, :8] = np.clip(planes[:, :8, :8] + 3, *cover.legal)
     write_instance(cover.with_dataset(clean), planes, folder / "stego.dcm")

@@ -10,6 +10,7 @@ from coverslip import record as records
 from coverslip.crypto.keys import Identity
 from coverslip.crypto.seal import seal, unseal
 from coverslip.deidentification import header
+from coverslip.deidentification.mark import read_mark
 from coverslip.dicom.instance import read_instance
 from coverslip.dicom.record_views import as_dataset
 from coverslip.engine import Embedded
@@ -315,7 +316,7 @@ def test_a_frame_that_was_sealed_elsewhere_is_carried_as_it_is(cover, tmp_path):
         pipeline.extract_sealed(read_instance(tmp_path / "stego.dcm"), IDENTITY.recipient).sealed
         == frame
     )
-    assert header.read_mark(clean) is None
+    assert read_mark(clean) is None
 
 
 @pytest.fixture(scope="module")
@@ -350,5 +351,5 @@ def test_only_what_the_mark_names_is_sought_in_a_cropped_instance(robust, tmp_pa
     crop(robust, (slice(19, -7), slice(6, -21)), tmp_path / "cropped.dcm")
     with pytest.raises(DamagedMessageError):
         pipeline.extract(read_instance(tmp_path / "cropped.dcm"), IDENTITY, cropped=True)
-    step = header.read_mark(read_instance(robust).dataset).step
+    step = read_mark(read_instance(robust).dataset).step
     assert sought == list(readable(replace(ROBUST, step=step)))

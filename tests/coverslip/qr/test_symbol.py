@@ -21,11 +21,11 @@ def test_each_reader_gives_the_frame_back(reader, size):
     import base45
 
     frame = np.random.default_rng(size).bytes(size)
-    texts = symbols.READERS[reader](symbols.picture(symbols.draw(frame)))
+    texts = symbols.READERS[reader](symbols.render(symbols.draw(frame)))
     assert [bytes(base45.b45decode(t)) for t in texts] == [frame]
 
 
-@given(st.integers(1, 900), st.integers(0, 2**32 - 1), st.sampled_from(symbols.Level))
+@given(st.integers(1, 900), st.integers(0, 2**32 - 1), st.sampled_from(symbols.ErrorCorrection))
 @settings(max_examples=40, deadline=None)
 def test_read_undoes_draw(size, seed, level):
     frame = np.random.default_rng(seed).bytes(size)
@@ -38,7 +38,7 @@ def library_version(characters, level):
     return code.best_fit()
 
 
-@pytest.mark.parametrize("level", symbols.Level)
+@pytest.mark.parametrize("level", symbols.ErrorCorrection)
 def test_the_version_is_the_smallest_that_the_library_would_take(level):
     largest = symbols.largest_frame(level)
     changes = [
@@ -53,7 +53,7 @@ def test_the_version_is_the_smallest_that_the_library_would_take(level):
         )
 
 
-@pytest.mark.parametrize("level", symbols.Level)
+@pytest.mark.parametrize("level", symbols.ErrorCorrection)
 def test_the_largest_frame_of_a_level_is_drawn_and_no_larger_one(level):
     largest = symbols.largest_frame(level)
     assert len(symbols.draw(np.random.default_rng(0).bytes(largest), level)) == 177
@@ -62,7 +62,7 @@ def test_the_largest_frame_of_a_level_is_drawn_and_no_larger_one(level):
 
 
 def test_a_record_too_large_for_the_wanted_level_takes_the_next_one():
-    levels = (symbols.Level.Q, symbols.Level.M, symbols.Level.L)
+    levels = (symbols.ErrorCorrection.Q, symbols.ErrorCorrection.M, symbols.ErrorCorrection.L)
     largest = [symbols.largest_frame(level) for level in levels]
     assert [symbols.level_for(size, levels) for size in largest] == list(levels)
     assert [symbols.level_for(size + 1, levels) for size in largest[:2]] == list(levels[1:])
@@ -72,10 +72,13 @@ def test_a_record_too_large_for_the_wanted_level_takes_the_next_one():
 
 @pytest.mark.parametrize("version", [1, 7, 40])
 def test_only_the_format_tells_levels_apart(version):
-    drawn = {level: symbols.function_modules(version, level) for level in symbols.Level}
+    drawn = {level: symbols.function_modules(version, level) for level in symbols.ErrorCorrection}
     for level, known in drawn.items():
-        assert np.array_equal(known != 0, drawn[symbols.Level.L] != 0)
-        assert level is symbols.Level.L or 10 <= np.sum(known != drawn[symbols.Level.L]) <= 30
+        assert np.array_equal(known != 0, drawn[symbols.ErrorCorrection.L] != 0)
+        assert (
+            level is symbols.ErrorCorrection.L
+            or 10 <= np.sum(known != drawn[symbols.ErrorCorrection.L]) <= 30
+        )
 
 
 def test_a_frame_that_no_symbol_holds_says_how_much_there_is():

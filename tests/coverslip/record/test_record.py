@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import contextlib
 import zlib
-from unittest import mock
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,8 +12,8 @@ from pydicom.data import get_testdata_file
 from coverslip.deidentification.header import deidentify
 from coverslip.dicom.record_views import as_json, listing
 from coverslip.errors import DamagedMessageError
-from coverslip.fake_patient import write_invented_patient
-from coverslip.record import Element, Inside, Level, Record, decode, encode, packing
+from coverslip.fake_patient import write_fake_patient
+from coverslip.record import Element, Inside, Level, Record, decode, encode
 from coverslip.record.packing import VERSION
 from coverslip.record.primer import SAMPLES, TAGS
 
@@ -97,9 +96,26 @@ def test_every_record_comes_back(record: Record) -> None:
 
 @given(st.binary(max_size=60))
 @settings(max_examples=40, deadline=None)
-def test_any_bytes_give_a_record_or_say_that_they_are_none(encoded: bytes) -> None:
-    with mock.patch.object(packing, "_MOST_SYMBOLS", 300), contextlib.suppress(DamagedMessageError):
-        assert isinstance(decode(bytes([VERSION]) + encoded), Record)
+def test_any_bytes_decode_to_a_record_or_are_damaged(state: bytes) -> None:
+    try:
+        decoded: object = decode(bytes([VERSION]) + state, most_symbols=300)
+    except DamagedMessageError as error:
+        decoded = error
+    assert isinstance(decoded, (Record, DamagedMessageError))
+
+
+def test_random_bytes_are_damaged() -> None:
+    random = np.random.default_rng(11)
+    for size in (1, 20, 60, 300):
+        with pytest.raises(DamagedMessageError):
+            decode(bytes([VERSION]) + random.bytes(size), most_symbols=300)
+
+
+def test_a_record_cut_short_or_with_more_behind_it_is_damaged() -> None:
+    encoded = encode(Record(Level((Element(0x00100010, "PN", b"Invented^Patient"),))))
+    for wrong in (encoded[:-1], encoded[:-4], encoded + b"\1"):
+        with pytest.raises(DamagedMessageError):
+            decode(wrong, most_symbols=300)
 
 
 def test_the_encoding_of_version_1_is_frozen() -> None:
@@ -145,7 +161,7 @@ def test_a_repeated_value_costs_next_to_nothing() -> None:
 def test_a_record_is_little_more_than_half_of_what_zlib_makes_of_it(file: str) -> None:
     for seed in range(3):
         ds = dcmread(get_testdata_file(file))
-        write_invented_patient(ds, seed)
+        write_fake_patient(ds, seed)
         _, record, _ = deidentify(ds, bytes(32))
         plain = b"".join(
             leaf.tag.to_bytes(4, "little") + len(leaf.value).to_bytes(4, "little") + leaf.value

@@ -42,12 +42,12 @@ def test_the_order_is_that_of_the_codewords(version):
 
 
 @given(versions, st.sampled_from([ALL_SIXTEEN, LOW_FOUR]), st.integers(0, 2**32 - 1))
-def test_gather_undoes_tiles(version, coefficients, seed):
+def test_the_bits_of_slots_come_back_as_modules(version, coefficients, seed):
     side = 17 + 4 * version
     symbol = np.random.default_rng(seed).random((side, side)) < 0.5
-    bits = address.tiles(symbol, coefficients)
+    bits = address.slot_bits(symbol, coefficients)
     votes = np.where(bits[:, list(coefficients)], 1, -1).astype(np.float32)
-    assert np.array_equal(address.gather(votes, side) > 0, symbol)
+    assert np.array_equal(address.slots_to_modules(votes, side) > 0, symbol)
 
 
 @pytest.mark.parametrize("variant", range(address.VARIANTS))
@@ -69,7 +69,7 @@ def test_cutting_rows_and_columns_moves_every_block_by_the_same_number_of_slots(
 
 @pytest.mark.parametrize("per_block", [4, 6, 10, 16])
 def test_turns_are_even_and_differ_between_neighbours(per_block):
-    turns = address.turn_plane(64, 96, per_block)
+    turns = address.rotation_plane(64, 96, per_block)
     counts = np.bincount(turns.reshape(-1), minlength=per_block)
     assert counts.size == per_block
     assert counts.min() > 0.95 * turns.size / per_block

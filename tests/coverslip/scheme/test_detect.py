@@ -28,7 +28,7 @@ def test_the_share_of_carriers_is_found_from_the_evidence(share):
     evidence = np.where(
         carries, random.normal(20, 6, carries.size), random.normal(-40, 9, carries.size)
     ).astype(np.float32)
-    likelihood, weight = detect._share(evidence)
+    likelihood, weight = detect._fit_share(evidence)
     assert abs(weight.mean() - carries.mean()) < 0.005
     odds = share / (1 - share)
     assert likelihood == pytest.approx(
@@ -37,6 +37,6 @@ def test_the_share_of_carriers_is_found_from_the_evidence(share):
 
 
 def test_evidence_beyond_any_float_is_borne():
-    likelihood, weight = detect._share(np.array([-3e4, 3e4, 0], np.float32))
+    likelihood, weight = detect._fit_share(np.array([-3e4, 3e4, 0], np.float32))
     assert np.isfinite(likelihood)
     assert weight[0] < 1e-6 < 1 - 1e-6 < weight[1]

@@ -6,7 +6,7 @@ import pytest
 from coverslip.pipeline import read_votes
 from coverslip.qr import symbol as symbols
 from coverslip.scheme.dct import from_blocks, inverse
-from coverslip.scheme.detect import carrying, neighbourhood_mean
+from coverslip.scheme.detect import estimate_carriers, neighbourhood_mean
 from coverslip.scheme.dither import dither_key, dither_plane
 from coverslip.scheme.phases import phase_plane
 from coverslip.scheme.profiles import DEFAULT, FAINT, ROBUST
@@ -140,7 +140,7 @@ def test_each_coefficient_has_the_noise_that_it_met():
     turned = (measure_plane(noisy, profile.step) + dither).reshape(-1, 16)[
         :, list(profile.coefficients)
     ]
-    found = carrying(turned, (96, 96), profile.step, profile.alpha)
+    found = estimate_carriers(turned, (96, 96), profile.step, profile.alpha)
     assert found.sigma[profile.coefficients.index(5)] == pytest.approx(14 / 64, rel=0.2)
     assert found.sigma[0] == pytest.approx(8 / 64, rel=0.2)
 

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from coverslip.errors import DamagedMessageError
 from coverslip.qr import symbol as symbols
-from coverslip.qr.symbol import Level
+from coverslip.qr.symbol import ErrorCorrection
 from coverslip.scheme.address import module_order
 from coverslip.scheme.reader import Votes
 from coverslip.scheme.repair import block_layout, repair
 
 
-def votes_of(symbol, level=Level.L):
+def votes_of(symbol, level=ErrorCorrection.L):
     return Votes(
         np.where(symbol, 5.0, -5.0).astype(np.float32),
         symbols.version_of(len(symbol)),
@@ -34,7 +34,7 @@ def without_slots(votes, share, seed):
     return replace(votes, modules=modules.reshape(votes.modules.shape))
 
 
-@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize("level", ErrorCorrection)
 @pytest.mark.parametrize("version", symbols.VERSIONS)
 def test_every_codeword_has_one_place(version, level):
     index, sizes = block_layout(version, level)
@@ -42,14 +42,17 @@ def test_every_codeword_has_one_place(version, level):
 
 
 @pytest.mark.slow
-@given(st.integers(1, 1200), st.integers(0, 2**32 - 1), st.sampled_from(Level))
+@given(st.integers(1, 1200), st.integers(0, 2**32 - 1), st.sampled_from(ErrorCorrection))
 @settings(max_examples=25, deadline=None)
 def test_a_whole_symbol_is_drawn_as_it_was(size, seed, level):
     symbol = symbols.draw(np.random.default_rng(seed).bytes(size), level)
     assert np.array_equal(repair(votes_of(symbol, level)), symbol)
 
 
-@pytest.mark.parametrize(("level", "missing"), [(Level.L, 0.12), (Level.M, 0.2), (Level.Q, 0.35)])
+@pytest.mark.parametrize(
+    ("level", "missing"),
+    [(ErrorCorrection.L, 0.12), (ErrorCorrection.M, 0.2), (ErrorCorrection.Q, 0.35)],
+)
 @pytest.mark.parametrize("size", [300, 640, 1100])
 def test_repairs_missing_slots_that_defeat_a_reader(size, level, missing):
     frame = np.random.default_rng(size).bytes(size)
