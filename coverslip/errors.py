@@ -166,6 +166,12 @@ class DoesNotComeBackError(CoverslipError):
         self.is_fault = is_fault
 
 
+class ProfileError(CoverslipError):
+    """There is no profile of that name."""
+
+    code = "profile"
+
+
 class KeyFileError(CoverslipError):
     """The identity file is missing, open to others, or holds no identity."""
 

@@ -154,6 +154,8 @@ def read_object(source: Source) -> DicomObject:
         check_complete(ds, size)
         tag = pixel_tag(ds)
         original = _original_bytes(file, ds, tag, size)
+    if path is None:
+        ds.buffer = None  # Everything is in memory, and the file is closed.
     encapsulated = _is_encapsulated(ds, tag)
     notes: list[str] = []
     syntax = complete_meta(ds, notes)

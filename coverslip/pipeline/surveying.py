@@ -10,7 +10,7 @@ from pydicom.uid import UID
 
 from coverslip import record as records
 from coverslip.crypto.keys import Recipient
-from coverslip.crypto.seal import OVERHEAD
+from coverslip.crypto.seal import OVERHEAD, seal
 from coverslip.deidentification import header
 from coverslip.deidentification.mark import Mark, read_mark
 from coverslip.dicom.instance import Instance
@@ -18,7 +18,13 @@ from coverslip.dicom.objects import DicomObject
 from coverslip.eligibility import BurnedIn, burned_in
 from coverslip.engine import Engine
 from coverslip.errors import CoverslipError, EngineError, RecordTooLargeError
-from coverslip.pipeline.binding import dark_air, measure_brightness, pack
+from coverslip.pipeline.binding import (
+    DIGEST_BYTES,
+    BindingSeal,
+    dark_air,
+    measure_brightness,
+    pack,
+)
 from coverslip.pipeline.embedding import EmbedOptions, as_object, embed, narrowed_planes
 from coverslip.pipeline.reading import uid_key
 from coverslip.pipeline.reports import EmbedReport
@@ -155,7 +161,7 @@ def survey(
     """
     source = as_object(source)
     _, record, _ = header.deidentify(source.dataset, uid_key(recipient), allow_burned_in=True)
-    encoded, modules = _weigh(record)
+    encoded, modules = _weigh(record, recipient)
     keyed = [profile for profile in PROFILES.values() if profile.scheme is Scheme.KEYED]
     fits = {
         profile.name: would_fit(source, recipient, engine, replace(options, profile=profile))
@@ -174,11 +180,11 @@ def survey(
     )
 
 
-def _weigh(record: records.Record) -> tuple[int, int]:
+def _weigh(record: records.Record, recipient: Recipient) -> tuple[int, int]:
     """Bytes of a bound record, and modules of its symbol; 0 for what is too large."""
     try:
-        encoded = len(pack(None, records.encode(record)))
-        return encoded, len(symbols.draw(bytes(encoded + OVERHEAD))) ** 2
+        content = pack(BindingSeal(0, bytes(DIGEST_BYTES)), records.encode(record))
+        return len(content), len(symbols.draw(seal(content, recipient.public))) ** 2
     except RecordTooLargeError:
         return 0, 0
 
