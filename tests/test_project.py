@@ -1,0 +1,102 @@
+"""The files that a project is known by: present, well-formed, and in agreement with each other."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import pytest
+import yaml
+
+from tests.paths import ROOT
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    tomllib = pytest.importorskip("tomli")
+
+APACHE_2_0 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+"""SHA-256 of the licence's text as the Apache Software Foundation publishes it."""
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_licence_is_the_one_that_the_project_declares():
+    assert PROJECT["license"] == "Apache-2.0"
+    assert hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest() == APACHE_2_0
+
+
+def test_the_citation_names_this_version_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0" and citation["type"] == "software"
+    assert {"message", "title", "authors"} <= citation.keys()
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    (paper,) = citation["references"]
+    assert [author["family-names"] for author in paper["authors"]] == [
+        "Saidi",
+        "Tibermacine",
+        "Elhadad",
+    ]
+    assert paper["title"].lower() in " ".join((ROOT / "README.md").read_text().split()).lower()
+    assert re.fullmatch(r"10\.\d{4}/\S+", paper["doi"])
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name
+)
+def test_every_file_of_the_repository_host_parses(path):
+    assert yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")) if p.name != "config.yml"],
+    ids=lambda path: path.name,
+)
+def test_an_issue_form_has_what_the_host_asks_for(path):
+    form = yaml.safe_load(path.read_text())
+    assert {"name", "description", "body"} <= form.keys()
+    fields = [field for field in form["body"] if field["type"] != "markdown"]
+    assert all(field["attributes"].get("label") for field in fields if field["type"] != "markdown")
+    names = [field["id"] for field in fields]
+    assert len(set(names)) == len(names)
+
+
+def test_updates_are_looked_for_where_the_dependencies_are():
+    config = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())
+    assert config["version"] == 2
+    found = {}
+    for update in config["updates"]:
+        for folder in update.get("directories", [update.get("directory")]):
+            found.setdefault(update["package-ecosystem"], set()).add(folder)
+    assert found == {
+        "pip": {"/", "/requirements"},
+        "npm": {"/serving/examples/node"},
+        "docker": {"/serving/deploy"},
+        "github-actions": {"/"},
+    }
+    for folder in set().union(*found.values()):
+        assert (ROOT / folder.lstrip("/")).is_dir()
+
+
+def test_the_workflow_runs_what_a_change_must_pass():
+    (workflow,) = (ROOT / ".github/workflows").glob("*.yml")
+    (job,) = yaml.safe_load(workflow.read_text())["jobs"].values()
+    assert job["steps"][-1] == {"run": "bash .ci/run"}
+    assert (ROOT / ".ci/run").stat().st_mode & 0o111
+
+
+def test_every_folder_has_an_owner_that_exists():
+    lines = (ROOT / ".github/CODEOWNERS").read_text().splitlines()
+    rules = [line.split() for line in lines if line and not line.startswith("#")]
+    assert rules[0][0] == "*"
+    for pattern, *owners in rules:
+        assert owners and all(owner.startswith("@") for owner in owners)
+        assert pattern == "*" or (ROOT / pattern.strip("/")).exists(), pattern
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_every_link_of_a_page_beside_the_readme_leads_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
+        assert link.startswith("https://") or (ROOT / link).exists(), link
