@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -100,3 +101,31 @@ def test_every_folder_has_an_owner_that_exists():
 def test_every_link_of_a_page_beside_the_readme_leads_somewhere(page):
     for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
         assert link.startswith("https://") or (ROOT / link).exists(), link
+
+
+def test_help_names_every_target_that_exists():
+    text = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY:((?:.*\\\n)*.*)$", text, re.MULTILINE)[1]
+    targets = set(phony.replace("\\", " ").split()) - {"help"}
+    assert targets == set(re.findall(r'@echo "make ([\w-]+)', text))
+
+
+def _commands(*targets: str) -> str:
+    """What make would run for these targets."""
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", *targets], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_check_needs_no_npm_and_no_system_packages():
+    commands = _commands("check")
+    assert "pytest" in commands and "mypy" in commands and "ruff" in commands
+    assert "npm " not in commands and "apt-get" not in commands
+
+
+def test_all_tests_come_after_system_packages_and_the_wire_contract():
+    commands = _commands("test")
+    places = [commands.index(what) for what in ("apt-get install", "buf lint", "-m pytest")]
+    assert places == sorted(places)
