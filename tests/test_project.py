@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import subprocess
 
@@ -41,6 +42,22 @@ def test_the_citation_names_this_version_and_the_paper():
     ]
     assert paper["title"].lower() in " ".join((ROOT / "README.md").read_text().split()).lower()
     assert re.fullmatch(r"10\.\d{4}/\S+", paper["doi"])
+
+
+def test_the_changelog_has_an_unreleased_part_and_this_version():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    first, *releases = re.findall(r"^## (\S+)(?: - \d{4}-\d\d-\d\d)?$", text, re.MULTILINE)
+    assert first == "Unreleased"
+    assert releases[0] == PROJECT["version"] and releases[-1] == "Models"
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.*)$", text, re.MULTILINE)) <= kinds
+
+
+def test_the_changelog_lists_every_model_up_to_the_released_one():
+    rows = re.findall(r"^\| (\d+) \|.*`([0-9a-f]{12})`", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    released = json.loads((ROOT / "models/model.json").read_text())
+    assert [int(version) for version, _ in rows] == list(range(1, released["version"] + 1))
+    assert released["tflite_sha256"].startswith(rows[-1][1])
 
 
 @pytest.mark.parametrize(
