@@ -10,7 +10,7 @@ NODE = serving/examples/node
 PIP = -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
 .PHONY: help demo test node check lint types bench disturbances matrix evaluate model card clean \
-	system-packages lint-protos
+	system-packages lint-protos docs
 
 help:
 	@echo "make demo      base install only; the whole way on a real CT, with a picture, in out/demo"
@@ -21,6 +21,7 @@ help:
 	@echo "make lint-protos  the wire contract against buf's rules; buf comes from npm"
 	@echo "make node      the Node.js example's packages and generated stubs, and buf"
 	@echo "make system-packages  dcmtk, libgdcm-tools, dicom3tools, libzbar0 for the tests (root)"
+	@echo "make docs      the documentation as a site, with the API reference, in build/site"
 	@echo "make bench     time of each part, as ratios in one run"
 	@echo "make disturbances  share of slices of ../shared/data read back after noise, lossy codecs and cropping"
 	@echo "make matrix    every runtime writes, every runtime and numpy read"
@@ -86,6 +87,10 @@ lint-protos: node
 
 types: $(VENV)/.ready
 	$(VENV)/bin/python -m mypy -p coverslip -p coverslip_edge -p coverslip_graph -p coverslip_serving -p coverslip_training
+	$(VENV)/bin/python -m mypy tools
+
+docs: $(VENV)/.ready
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
 
 bench: $(VENV)/.ready
 	$(VENV)/bin/python benchmarks/parts.py

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from tests.paths import ROOT
 
@@ -146,3 +147,29 @@ def test_all_tests_come_after_system_packages_and_the_wire_contract():
     commands = _commands("test")
     places = [commands.index(what) for what in ("apt-get install", "buf lint", "-m pytest")]
     assert places == sorted(places)
+
+
+def test_constraints_hold_names_and_versions_and_nothing_else():
+    lines = (ROOT / "requirements/constraints.txt").read_text().splitlines()
+    for line in lines:
+        pinned = Requirement(line)
+        assert pinned.url is None
+        assert [one.operator for one in pinned.specifier] == ["=="], line
+
+
+def test_everything_that_is_installed_for_the_tests_is_pinned():
+    pinned = {_plain(line) for line in _lines("requirements/constraints.txt")}
+    for file in ("requirements/full.txt", "requirements/no-deps.txt"):
+        assert {_plain(line) for line in _lines(file)} <= pinned, file
+    extras = PROJECT["optional-dependencies"]
+    for name in ("docs", "test"):
+        assert {_plain(line) for line in extras[name]} <= pinned, name
+
+
+def _lines(file: str) -> list[str]:
+    lines = (ROOT / file).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _plain(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", Requirement(requirement).name).lower()
