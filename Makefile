@@ -10,7 +10,7 @@ NODE = serving/examples/node
 PIP = -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
 .PHONY: help demo test node check lint types bench disturbances matrix evaluate model card clean \
-	system-packages lint-protos docs
+	system-packages lint-protos docs sbom
 
 help:
 	@echo "make demo      base install only; the whole way on a real CT, with a picture, in out/demo"
@@ -22,6 +22,7 @@ help:
 	@echo "make node      the Node.js example's packages and generated stubs, and buf"
 	@echo "make system-packages  dcmtk, libgdcm-tools, dicom3tools, libzbar0 for the tests (root)"
 	@echo "make docs      the documentation as a site, with the API reference, in build/site"
+	@echo "make sbom      what the base install and the released model consist of, CycloneDX, in build/sbom.cdx.json"
 	@echo "make bench     time of each part, as ratios in one run"
 	@echo "make disturbances  share of slices of ../shared/data read back after noise, lossy codecs and cropping"
 	@echo "make matrix    every runtime writes, every runtime and numpy read"
@@ -91,6 +92,9 @@ types: $(VENV)/.ready
 
 docs: $(VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+
+sbom: $(VENV)/.ready $(DEMO_VENV)/.ready
+	$(VENV)/bin/python tools/sbom.py $(DEMO_VENV) --output build/sbom.cdx.json
 
 bench: $(VENV)/.ready
 	$(VENV)/bin/python benchmarks/parts.py
