@@ -10,7 +10,7 @@ NODE = serving/examples/node
 PIP = -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
 .PHONY: help demo test node check lint types bench disturbances matrix evaluate model card clean \
-	system-packages lint-protos docs sbom
+	system-packages lint-protos docs sbom coverage
 
 help:
 	@echo "make demo      base install only; the whole way on a real CT, with a picture, in out/demo"
@@ -21,6 +21,7 @@ help:
 	@echo "make lint-protos  the wire contract against buf's rules; buf comes from npm"
 	@echo "make node      the Node.js example's packages and generated stubs, and buf"
 	@echo "make system-packages  dcmtk, libgdcm-tools, dicom3tools, libzbar0 for the tests (root)"
+	@echo "make coverage  all tests, with the share of lines and branches they run; pages in build/coverage/html"
 	@echo "make docs      the documentation as a site, with the API reference, in build/site"
 	@echo "make sbom      what the base install and the released model consist of, CycloneDX, in build/sbom.cdx.json"
 	@echo "make bench     time of each part, as ratios in one run"
@@ -73,6 +74,9 @@ node: $(NODE)/node_modules/.ready
 
 test: system-packages $(VENV)/.ready lint-protos
 	$(VENV)/bin/python -m pytest
+
+coverage: system-packages $(VENV)/.ready node
+	$(VENV)/bin/python -m pytest --cov --cov-report=term --cov-report=html
 
 check: $(VENV)/.ready lint types
 	$(VENV)/bin/python -m pytest -q -m "not slow"

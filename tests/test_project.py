@@ -21,12 +21,27 @@ except ModuleNotFoundError:  # Python 3.10
 APACHE_2_0 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
 """SHA-256 of the licence's text as the Apache Software Foundation publishes it."""
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 
 
 def test_the_licence_is_the_one_that_the_project_declares():
     assert PROJECT["license"] == "Apache-2.0"
     assert hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest() == APACHE_2_0
+
+
+def test_every_tool_knows_every_package():
+    tools = PYPROJECT["tool"]
+    roots = tools["setuptools"]["packages"]["find"]["where"]
+    packages = {
+        path.parent.name for root in roots for path in (ROOT / root).glob("coverslip*/__init__.py")
+    }
+    assert len(packages) == 5
+    assert set(tools["setuptools"]["package-data"]) == packages
+    assert set(tools["coverage"]["run"]["source_pkgs"]) == packages
+    assert set(tools["importlinter"]["root_packages"]) == packages
+    assert set(re.findall(r" -p (coverslip\w*)", (ROOT / "Makefile").read_text())) == packages
+    assert tools["ruff"]["src"] == tools["mypy"]["mypy_path"] == roots
 
 
 def test_the_citation_names_this_version_and_the_paper():
@@ -119,6 +134,13 @@ def test_every_folder_has_an_owner_that_exists():
 def test_every_link_of_a_page_beside_the_readme_leads_somewhere(page):
     for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
         assert link.startswith("https://") or (ROOT / link).exists(), link
+
+
+def test_every_command_of_make_that_a_page_names_exists():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "models/README.md"]:
+        named = re.findall(r"(?:`|^    )make ([a-z][\w-]*)", page.read_text(), re.MULTILINE)
+        assert set(named) <= targets, page.name
 
 
 def test_help_names_every_target_that_exists():
