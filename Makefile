@@ -16,7 +16,7 @@ help:
 	@echo "make demo      base install only; the whole way on a real CT, with a picture, in out/demo"
 	@echo "make test      everything installed, system packages too; all tests"
 	@echo "make check     lint, types and the fast tests; needs no npm and no system packages"
-	@echo "make lint      ruff, and which package may import which"
+	@echo "make lint      ruff, spelling, and which package may import which"
 	@echo "make types     mypy"
 	@echo "make lint-protos  the wire contract against buf's rules; buf comes from npm"
 	@echo "make node      the Node.js example's packages and generated stubs, and buf"
@@ -85,6 +85,7 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/typos
 
 # Apart from lint because buf comes from npm.
 lint-protos: node

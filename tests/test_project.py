@@ -121,6 +121,16 @@ def test_the_workflow_runs_what_a_change_must_pass():
     assert (ROOT / ".ci/run").stat().st_mode & 0o111
 
 
+def test_hooks_run_what_lint_runs():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    (local,) = config["repos"]
+    assert local["repo"] == "local"
+    programs = {hook["entry"].split()[0] for hook in local["hooks"]}
+    linters = re.findall(r"^\$\(VENV\)/bin/\S+|^\.venv/bin/\S+", _commands("lint"), re.MULTILINE)
+    assert {one for one in linters if "python" not in one} == programs - {"make"}
+    assert "mypy" in _commands("types")
+
+
 def test_every_folder_has_an_owner_that_exists():
     lines = (ROOT / ".github/CODEOWNERS").read_text().splitlines()
     rules = [line.split() for line in lines if line and not line.startswith("#")]
