@@ -21,9 +21,9 @@ help:
 	@echo "make lint-protos  the wire contract against buf's rules; buf comes from npm"
 	@echo "make node      the Node.js example's packages and generated stubs, and buf"
 	@echo "make system-packages  dcmtk, libgdcm-tools, dicom3tools, libzbar0 for the tests (root)"
-	@echo "make coverage  all tests, with the share of lines and branches they run; pages in build/coverage/html"
+	@echo "make coverage  all tests; which lines and branches they run, in build/coverage/html"
 	@echo "make docs      the documentation as a site, with the API reference, in build/site"
-	@echo "make sbom      what the base install and the released model consist of, CycloneDX, in build/sbom.cdx.json"
+	@echo "make sbom      bill of materials: base install and released model, in build/sbom.cdx.json"
 	@echo "make bench     time of each part, as ratios in one run"
 	@echo "make disturbances  share of slices of ../shared/data read back after noise, lossy codecs and cropping"
 	@echo "make matrix    every runtime writes, every runtime and numpy read"
@@ -32,8 +32,8 @@ help:
 	@echo "make card      only measure the released model and write its card"
 	@echo "make clean     remove the environments and what was built"
 
-# Programs of others that the tests let read what Coverslip writes, and zbar, a second QR reader beside
-# zxing-cpp. Nothing needs them: a test whose program is missing is skipped.
+# Programs of others that the tests let read what Coverslip writes, and zbar, a second QR reader
+# beside zxing-cpp. Nothing needs them: a test whose program is missing is skipped.
 system-packages:
 	@missing=; \
 	for pair in dcmdump:dcmtk gdcmconv:libgdcm-tools dciodvfy:dicom3tools; do \
