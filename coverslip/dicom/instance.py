@@ -108,6 +108,11 @@ class Instance:
         return self.frames.whole()
 
     @property
+    def is_lossy(self) -> bool:
+        """The pixels are in a lossy transfer syntax: they can be read, and must not be written."""
+        return self.transfer_syntax in pixels.LOSSY
+
+    @property
     def photometric(self) -> str:
         """MONOCHROME1 or MONOCHROME2."""
         return "MONOCHROME1" if self.inverted else "MONOCHROME2"
@@ -303,7 +308,9 @@ def _note_codestream(
 
 
 def read_instance(path: str | Path) -> Instance:
-    """Read a DICOM image.
+    """Read a DICOM image whose pixels can be written again.
+
+    `coverslip.dicom.objects.read_object` reads lossy ones as well.
 
     Parameters
     ----------
@@ -331,7 +338,10 @@ def read_instance(path: str | Path) -> Instance:
         ds = parse(file, deferred=True)
     check_complete(ds, path.stat().st_size)
     notes: list[str] = []
-    return image_of(ds, path, complete_meta(ds, notes), notes)
+    image = image_of(ds, path, complete_meta(ds, notes), notes)
+    if image.is_lossy:
+        raise pixels.not_writable(image.transfer_syntax)
+    return image
 
 
 def image_of(
@@ -352,7 +362,8 @@ def image_of(
 
     Raises
     ------
-    As `read_instance`, but for `UnreadableFileError`.
+    As `read_instance`, but for `UnreadableFileError`. A lossy image is refused only where it does
+    not decode.
     """
     if not any(name in ds for name in PIXEL_KEYWORDS):
         raise NotAnImageError(
@@ -362,7 +373,14 @@ def image_of(
     pixels.check_syntax(transfer_syntax)
     stored = None if path is None else _stored(ds, path, layout)
     start_of = ds.PixelData[:_LOOK] if stored is None else stored.read(0, _LOOK)
-    frames = _frames_of(ds, layout, transfer_syntax, stored)
+    try:
+        frames = _frames_of(ds, layout, transfer_syntax, stored)
+        if transfer_syntax in pixels.LOSSY:
+            frames.read(0, 1)  # Decoders know only part of what there is.
+    except TruncatedFileError:
+        if transfer_syntax in pixels.LOSSY:
+            raise pixels.not_readable(transfer_syntax) from None
+        raise
     _note_codestream(start_of, layout, transfer_syntax, notes)
     return Instance(
         dataset=ds,

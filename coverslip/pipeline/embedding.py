@@ -66,6 +66,7 @@ from coverslip.pipeline.reports import (
 )
 from coverslip.pipeline.sealed_header import content_binding, seal_header_part
 from coverslip.pixels.frames import Frames, SpooledFrames
+from coverslip.pixels.layout import not_writable
 from coverslip.qr import symbol as symbols
 from coverslip.scheme.profiles import Profile, Scheme
 
@@ -303,6 +304,9 @@ def _reasons_against_pixels(source: DicomObject, options: EmbedOptions) -> list[
     """Why the header alone may carry, as far as the header tells; empty where pixels may."""
     if source.not_image is not None:
         return [HeaderReason(source.not_image.code, str(source.not_image))]
+    if source.image is not None and source.image.is_lossy:
+        error = not_writable(source.transfer_syntax)
+        return [HeaderReason(error.code, str(error))]
     excluded = judge(source.dataset, options.allow).excluded_by
     return [HeaderReason(kind.value, describe(kind)) for kind in excluded]
 

@@ -36,7 +36,7 @@ from coverslip.pipeline.binding import Binding
 from coverslip.pipeline.extraction import Extraction
 from coverslip.pipeline.header_part import HeaderPart, digest_of
 from coverslip.pipeline.reading import uid_key
-from coverslip.pipeline.sealed_header import pixels_digest
+from coverslip.pipeline.sealed_header import has_pixels_of
 from coverslip.pipeline.undo import UndoneFrames
 from coverslip.pixels.frames import Frames
 
@@ -149,7 +149,7 @@ def restore(
         if extraction.part_error is not None:
             lost = Missing.HEADER_PART_DAMAGED
         return _identity_alone(source, extraction, (lost,))
-    if part.stego_pixels and part.stego_pixels != pixels_digest(source):
+    if part.stego_pixels and not has_pixels_of(source, part.stego_pixels):
         return _identity_alone(source, extraction, (Missing.PIXELS_CHANGED,))
     return _original(source, extraction, part, recipient)
 
