@@ -44,7 +44,7 @@ def message(name, module):
 
 @cache
 def restated():
-    here = ROOT
+    here = Path(__file__).parent
     with tempfile.TemporaryDirectory() as made:
         target = Path(made) / "set"
         words = [
