@@ -16,6 +16,7 @@ from coverslip.errors import CoverslipError, EngineError
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving._stubs.coverslip_pb2_grpc import add_CoverslipServiceServicer_to_server
 from coverslip_serving.access import Access
+from coverslip_serving.credentials import ServerCredentials
 from coverslip_serving.limits import Limits, Room
 from coverslip_serving.log import Log
 from coverslip_serving.metrics import Metrics
@@ -30,30 +31,6 @@ _SPARE_WORKERS = 16
 
 
 @dataclass(frozen=True)
-class Tls:
-    """Certificates of a gateway that asks its clients for theirs.
-
-    Attributes
-    ----------
-    certificate, key : Path
-        The gateway's own, PEM.
-    client_roots : Path
-        Certificates of who may have signed the clients', PEM.
-    """
-
-    certificate: Path
-    key: Path
-    client_roots: Path
-
-    def credentials(self) -> Any:
-        """As gRPC wants them; a client without a certificate does not get through the handshake."""
-        pair = (self.key.read_bytes(), self.certificate.read_bytes())
-        return grpc.ssl_server_credentials(
-            [pair], self.client_roots.read_bytes(), require_client_auth=True
-        )
-
-
-@dataclass(frozen=True)
 class Settings:
     """How a gateway is set up.
 
@@ -63,7 +40,7 @@ class Settings:
         ``host:port`` of the service; port 0 for any.
     limits : Limits
     access : Access
-    tls : Tls or None
+    tls : ServerCredentials or None
         Plain text where None.
     spool : Path or None
         Folder for instances under way; the system's for temporary files where None.
@@ -86,7 +63,7 @@ class Settings:
     address: str = "127.0.0.1:50051"
     limits: Limits = field(default_factory=Limits)
     access: Access = field(default_factory=Access)
-    tls: Tls | None = None
+    tls: ServerCredentials | None = None
     spool: Path | None = None
     metrics: str = ""
     health: str = ""
@@ -195,7 +172,7 @@ class Gateway:
         if settings.tls is None:
             self.port = self._server.add_insecure_port(settings.address)
         else:
-            self.port = self._server.add_secure_port(settings.address, settings.tls.credentials())
+            self.port = self._server.add_secure_port(settings.address, settings.tls.for_port())
         if settings.health:
             self._health_server = grpc.server(
                 futures.ThreadPoolExecutor(2), options=[("grpc.so_reuseport", 0)]

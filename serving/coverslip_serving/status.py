@@ -47,6 +47,7 @@ _BY_CODE = {
     grpc.StatusCode.CANCELLED: ("cancelled",),
     grpc.StatusCode.UNIMPLEMENTED: ("decoder-missing",),
     grpc.StatusCode.INTERNAL: (
+        "credentials",
         "does-not-come-back",
         "engine",
         "error",
@@ -54,6 +55,7 @@ _BY_CODE = {
         "no-server",
         "output-exists",
         "remote",
+        "unknown-profile",
         "unreadable-file",
     ),
 }

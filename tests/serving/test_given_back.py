@@ -12,10 +12,10 @@ import grpc
 import pytest
 from pydicom import dcmread
 
+from coverslip_serving import Client
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
 from coverslip_serving.arrivals import arriving
-from coverslip_serving.client import Client
 from coverslip_serving.errors import IdleError
 from coverslip_serving.limits import MIB
 from coverslip_serving.spool import memory_for

@@ -14,9 +14,8 @@ import pytest
 
 from coverslip.errors import ModelMissingError, NotAnImageError, RecordTooLargeError
 from coverslip_edge.engine import LiteRtEngine
-from coverslip_serving import deadline
+from coverslip_serving import Client, deadline
 from coverslip_serving._stubs import coverslip_pb2 as pb
-from coverslip_serving.client import Client
 from coverslip_serving.errors import CancelledError, EngineUnavailableError, RemoteError
 from coverslip_serving.workers import Here, Processes, UnplannedError
 from tests.serving.conftest import callers, running

@@ -168,11 +168,12 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 def _open_engine(arguments: argparse.Namespace) -> Engine:
     if not arguments.tf_serving:
         return options.open_engine(arguments)
-    from coverslip_serving.tf_serving import TfServingEngine, TlsFiles
+    from coverslip_serving.credentials import Credentials
+    from coverslip_serving.tf_serving import TfServingEngine
 
     tls = None
     if arguments.tf_serving_roots:
-        tls = TlsFiles(
+        tls = Credentials(
             arguments.tf_serving_roots, arguments.tf_serving_certificate, arguments.tf_serving_key
         )
     return TfServingEngine(
@@ -265,7 +266,8 @@ def _misused(arguments: argparse.Namespace) -> str | None:
 
 def _settings(arguments: argparse.Namespace) -> Any:
     from coverslip_serving.access import Access
-    from coverslip_serving.gateway import Settings, Tls
+    from coverslip_serving.credentials import ServerCredentials
+    from coverslip_serving.gateway import Settings
     from coverslip_serving.limits import MIB, Limits
     from coverslip_serving.opening import Opener
 
@@ -279,7 +281,7 @@ def _settings(arguments: argparse.Namespace) -> Any:
         idle=arguments.idle,
     )
     tls = (
-        Tls(arguments.tls_certificate, arguments.tls_key, arguments.tls_client_roots)
+        ServerCredentials(arguments.tls_certificate, arguments.tls_key, arguments.tls_client_roots)
         if arguments.tls_certificate
         else None
     )
