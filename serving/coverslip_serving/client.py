@@ -18,7 +18,6 @@ from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving.connection import Connection
 from coverslip_serving.credentials import Credentials
 from coverslip_serving.errors import RemoteError
-from coverslip_serving.limits import MIB
 from coverslip_serving.requests import (
     content_of,
     embed_options,
@@ -35,6 +34,7 @@ from coverslip_serving.series import (
     only_result,
     request_messages,
 )
+from coverslip_serving.sizes import MIB
 
 
 class Client:

@@ -13,8 +13,8 @@ import grpc
 
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving.errors import RemoteError
-from coverslip_serving.limits import MIB
 from coverslip_serving.results import EmbedResult
+from coverslip_serving.sizes import MIB
 
 _Item = TypeVar("_Item")
 _Message = TypeVar("_Message")

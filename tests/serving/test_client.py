@@ -27,9 +27,9 @@ from coverslip_serving._stubs.coverslip_pb2_grpc import (
     add_CoverslipServiceServicer_to_server,
 )
 from coverslip_serving.connection import ATTEMPTS
-from coverslip_serving.limits import MIB
 from coverslip_serving.resending import pauses
 from coverslip_serving.series import Replayable
+from coverslip_serving.sizes import MIB
 from tests.serving.conftest import running
 from tests.serving.test_access import Authority
 

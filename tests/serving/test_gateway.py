@@ -27,8 +27,8 @@ from coverslip_serving import Client, EmbedResult, ExtractResult, seal_instance
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
 from coverslip_serving.errors import RemoteError
-from coverslip_serving.limits import MIB
-from coverslip_serving.spool import memory_for
+from coverslip_serving.memory import estimate_memory
+from coverslip_serving.sizes import MIB
 from tests.serving.conftest import running
 
 pytestmark = pytest.mark.slow
@@ -389,7 +389,7 @@ def test_limits_refuse_with_a_sentence_instead_of_falling_over(cover, identity):
 
 def test_calls_that_wait_are_not_refused_for_memory_they_do_not_use(cover, identity):
     """Memory for one instance, a turn for one: five callers at once are all served."""
-    memory = str(memory_for(cover) // MIB + 1)
+    memory = str(estimate_memory(cover) // MIB + 1)
     words = ("--listen", "127.0.0.1:0", "--parallel", "1", "--memory-mib", memory)
     with (
         running("serve", *words) as server,
