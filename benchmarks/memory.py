@@ -119,7 +119,7 @@ def call(folder: Path, profile: str, address: str) -> dict[str, float]:
     """Send ``source.dcm`` through a gateway, read the record of what comes back, and open it here;
     seconds and the client's peak.
     """
-    from coverslip_serving.client import Client
+    from coverslip_serving import Client
 
     identity = Identity.generate()
     began = time.perf_counter()

@@ -51,7 +51,7 @@ from coverslip.engine import EmbedRequest
 from coverslip.fake_patient import write_fake_patient
 from coverslip.scheme.profiles import DEFAULT
 from coverslip_edge.engine import LiteRtEngine
-from coverslip_serving.client import Client, seal_instance
+from coverslip_serving import Client, seal_instance
 from coverslip_serving.errors import RemoteError
 
 SLICES = 6

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 from coverslip.models import ModelKind, find_model
-from coverslip_serving.client import Client
+from coverslip_serving import Client
 from coverslip_serving.stubs import compile_protos, generate
 from tests.paths import ROOT
 from tests.serving.conftest import running

@@ -4,7 +4,7 @@ import pytest
 from pydicom import dcmread
 
 from coverslip.errors import OutputExistsError
-from coverslip_serving.client import Client
+from coverslip_serving import Client
 from coverslip_serving.errors import RemoteError
 
 pytestmark = pytest.mark.slow

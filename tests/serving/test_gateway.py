@@ -23,12 +23,12 @@ from coverslip.crypto.keys import Identity
 from coverslip.dicom.instance import read_instance
 from coverslip.models import ModelKind, find_model
 from coverslip.scheme.profiles import DEFAULT
+from coverslip_serving import Client, EmbedResult, ExtractResult, seal_instance
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
-from coverslip_serving.client import Client, Embedded, Extracted, seal_instance
 from coverslip_serving.errors import RemoteError
-from coverslip_serving.limits import MIB
-from coverslip_serving.spool import memory_for
+from coverslip_serving.memory import estimate_memory
+from coverslip_serving.sizes import MIB
 from tests.serving.conftest import running
 
 pytestmark = pytest.mark.slow
@@ -106,14 +106,14 @@ def test_a_series_passes_over_a_bad_instance(client, cover, identity, tmp_path):
         client.embed_series([("one", cover), ("bad", bad), ("two", cover)], identity.recipient)
     )
     assert [answer.label for answer in embedded] == ["one", "bad", "two"]
-    assert [type(answer) for answer in embedded] == [Embedded, RemoteError, Embedded]
+    assert [type(answer) for answer in embedded] == [EmbedResult, RemoteError, EmbedResult]
     assert (embedded[1].status, embedded[1].code) == ("INVALID_ARGUMENT", "not-an-image")
     files = []
     for answer in (embedded[0], embedded[2]):
         files.append((answer.label, tmp_path / answer.label))
         files[-1][1].write_bytes(answer.instance)
     extracted = list(client.extract_series([*files, ("cover", cover)], identity))
-    assert [type(answer) for answer in extracted] == [Extracted, Extracted, RemoteError]
+    assert [type(answer) for answer in extracted] == [ExtractResult, ExtractResult, RemoteError]
     assert extracted[0].record == extracted[1].record and extracted[2].code == "no-message"
 
 
@@ -389,7 +389,7 @@ def test_limits_refuse_with_a_sentence_instead_of_falling_over(cover, identity):
 
 def test_calls_that_wait_are_not_refused_for_memory_they_do_not_use(cover, identity):
     """Memory for one instance, a turn for one: five callers at once are all served."""
-    memory = str(memory_for(cover) // MIB + 1)
+    memory = str(estimate_memory(cover) // MIB + 1)
     words = ("--listen", "127.0.0.1:0", "--parallel", "1", "--memory-mib", memory)
     with (
         running("serve", *words) as server,

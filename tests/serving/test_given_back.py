@@ -12,13 +12,13 @@ import grpc
 import pytest
 from pydicom import dcmread
 
+from coverslip_serving import Client
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
-from coverslip_serving.arrivals import arriving
-from coverslip_serving.client import Client
 from coverslip_serving.errors import IdleError
-from coverslip_serving.limits import MIB
-from coverslip_serving.spool import memory_for
+from coverslip_serving.idle_limits import limit_waiting
+from coverslip_serving.memory import estimate_memory
+from coverslip_serving.sizes import MIB
 from coverslip_serving.status import remote_error
 from tests.serving.conftest import running
 
@@ -50,7 +50,7 @@ def server(many, spool):
     """Room for one call, and memory for one of the instances: whatever is not given back shows in
     the next call.
     """
-    memory = str(memory_for(many) // MIB + 1)
+    memory = str(estimate_memory(many) // MIB + 1)
     words = [
         "--calls",
         "1",
@@ -246,13 +246,13 @@ def test_what_the_stream_raises_is_raised_and_its_end_is_its_end():
         yield 1
         raise RuntimeError("gone")
 
-    with arriving(broken(), 5.0) as arrivals:
+    with limit_waiting(broken(), 5.0) as arrivals:
         assert next(arrivals) == 1
         with pytest.raises(RuntimeError, match="gone"):
             next(arrivals)
-    with arriving(iter([1, 2]), 5.0) as arrivals:
+    with limit_waiting(iter([1, 2]), 5.0) as arrivals:
         assert list(arrivals) == [1, 2] and list(arrivals) == []
     quiet = threading.Event()
-    with arriving(iter(quiet.wait, None), 0.05) as arrivals, pytest.raises(IdleError):
+    with limit_waiting(iter(quiet.wait, None), 0.05) as arrivals, pytest.raises(IdleError):
         next(arrivals)
     quiet.set()

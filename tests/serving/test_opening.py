@@ -16,9 +16,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from coverslip.crypto.keys import Identity
+from coverslip_serving import Client, Credentials
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
-from coverslip_serving.client import Client, Credentials
 from coverslip_serving.errors import RemoteError
 from coverslip_serving.gateway import Settings
 from coverslip_serving.opening import Opener

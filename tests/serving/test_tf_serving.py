@@ -14,9 +14,8 @@ from coverslip.crypto.keys import Identity
 from coverslip.errors import EngineError
 from coverslip.models import ModelKind, find_model
 from coverslip_graph.export import trial
-from coverslip_serving import deadline
+from coverslip_serving import Client, deadline
 from coverslip_serving._stubs import predict_pb2
-from coverslip_serving.client import Client
 from coverslip_serving.errors import (
     CancelledError,
     DeadlinePassedError,

@@ -14,11 +14,12 @@ import pytest
 
 from coverslip.errors import ModelMissingError, NotAnImageError, RecordTooLargeError
 from coverslip_edge.engine import LiteRtEngine
-from coverslip_serving import deadline
+from coverslip_serving import Client, deadline
 from coverslip_serving._stubs import coverslip_pb2 as pb
-from coverslip_serving.client import Client
 from coverslip_serving.errors import CancelledError, EngineUnavailableError, RemoteError
-from coverslip_serving.workers import Here, Processes, UnplannedError
+from coverslip_serving.jobs import SEGMENT
+from coverslip_serving.process_workers import ProcessWorkers
+from coverslip_serving.workers import ThreadWorkers, WorkerError
 from tests.serving.conftest import callers, running
 
 pytestmark = pytest.mark.slow
@@ -62,7 +63,7 @@ class DiesOnce(Broken):
 
 def ask(workers, cover, observed=None):
     return workers.run(
-        "segment",
+        SEGMENT,
         cover,
         pb.SegmentRequest(),
         lambda *seen: observed is None or observed.append(seen),
@@ -74,7 +75,7 @@ def processes():
     made = []
 
     def make(open_engine, count=1):
-        made.append(Processes(open_engine, "test", count))
+        made.append(ProcessWorkers(open_engine, "test", count))
         return made[-1]
 
     yield make
@@ -84,7 +85,7 @@ def processes():
 
 def test_an_answer_is_that_of_this_process_and_its_time_is_told(processes, cover):
     workers, observed = processes(LiteRtEngine), []
-    assert ask(workers, cover, observed) == ask(Here(LiteRtEngine()), cover)
+    assert ask(workers, cover, observed) == ask(ThreadWorkers(LiteRtEngine()), cover)
     ((signature, seconds),) = observed
     assert signature == "segment" and 0 < seconds < 30
 
@@ -95,7 +96,7 @@ def test_errors_come_back_as_they_were_and_messages_of_unplanned_ones_stay_behin
     with pytest.raises(RecordTooLargeError, match="500 bytes") as refused:
         ask(processes(partial(Broken, "too large")), cover)
     assert (refused.value.needed, refused.value.available) == (500, 100)
-    with pytest.raises(UnplannedError) as unplanned:
+    with pytest.raises(WorkerError) as unplanned:
         ask(processes(partial(Broken, "unplanned")), cover)
     assert unplanned.value.kind == "KeyError" and "segment:" in unplanned.value.where
     assert "DOE" not in str(unplanned.value) + unplanned.value.where
@@ -125,7 +126,7 @@ def test_what_a_process_did_when_it_died_is_begun_again(processes, cover, tmp_pa
     (folder / "cover.dcm").write_bytes(cover.read_bytes())
     (folder / "stego.dcm").touch()
     workers = processes(partial(DiesOnce, tmp_path / "mark"))
-    assert ask(workers, folder / "cover.dcm") == ask(Here(LiteRtEngine()), cover)
+    assert ask(workers, folder / "cover.dcm") == ask(ThreadWorkers(LiteRtEngine()), cover)
     assert [path.name for path in folder.iterdir()] == ["cover.dcm"] and (
         tmp_path / "mark"
     ).exists()
@@ -183,6 +184,6 @@ def test_the_work_can_stay_in_one_process(cover, identity, tmp_path):
 def test_the_folder_that_a_server_runs_in_may_hold_anything(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("stop").touch()
-    workers = Processes(partial(Broken, ""), "test", 1)
+    workers = ProcessWorkers(partial(Broken, ""), "test", 1)
     workers.probe()
     workers.close()
