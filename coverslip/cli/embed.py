@@ -76,6 +76,8 @@ def say(result: dict[str, Any]) -> str:
             f"{result['module_errors']} module errors; {format_psnr(Psnr(**result['psnr']))}; "
             "no pixel outside the carriers differs"
         )
+    if not result["bound"]:
+        text += "; the step leaves no room to bind the record to its image"
     text += f" -> {result['output']}"
     if result["frames"] > 1 and result["carried"] == "pixels":
         text += f"; {result['frames_carrying']} of {result['frames']} frames carry"
