@@ -34,12 +34,13 @@ _LAYOUT = struct.Struct(f"<Bi{DIGEST_BYTES}s")
 
 AIR_RANK = 0.03
 BRIGHT_RANK = 0.98
-_ROOM = 1.6
-"""Steps between the air and T at the least. Measured on 21 slices: no pixel of a carrier was higher
-than 1.58 steps above the air with `robust`, whose step is a sixth of the image's range or more."""
 """T stands a quarter of the way from the AIR_RANK quantile of the means of blocks that are not of
 one value (padding lies far below air on many CT) to the BRIGHT_RANK quantile of the pixels above
 the minimum."""
+
+_ROOM = 1.6
+"""Steps between the air and T at the least. Measured on 21 slices: no pixel of a carrier was higher
+than 1.58 steps above the air with `robust`, whose step is a sixth of the image's range or more."""
 
 
 class Binding(str, Enum):
