@@ -301,10 +301,11 @@ def _clean_header(
 
 def _reasons_against_pixels(source: DicomObject, options: EmbedOptions) -> list[HeaderReason]:
     """Why the header alone may carry, as far as the header tells; empty where pixels may."""
-    if source.not_image is not None:
-        return [HeaderReason(source.not_image.code, str(source.not_image))]
     excluded = judge(source.dataset, options.allow).excluded_by
-    return [HeaderReason(kind.value, describe(kind)) for kind in excluded]
+    reasons = [HeaderReason(kind.value, describe(kind)) for kind in excluded]
+    if source.not_image is not None and not reasons:
+        return [HeaderReason(source.not_image.code, str(source.not_image))]
+    return reasons
 
 
 def narrowed_planes(
