@@ -16,7 +16,8 @@ from pydicom import dcmread
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from coverslip.parallel import CONCURRENT_IMAGES
-from coverslip.pixels.frames import HELD, WINDOW
+from coverslip.pixels.frames import WINDOW
+from coverslip.pixels.scratch import HELD_BYTES
 from coverslip_serving.errors import BadRequestError, SpoolFullError, TooLargeError
 from coverslip_serving.limits import MIB
 
@@ -142,7 +143,7 @@ def memory_for(path: Path) -> int:
     under_work = plane * (_BYTES_PER_PIXEL_AT_WORK * at_work + _BYTES_PER_PIXEL * window)
     if in_file:
         # Whatever else is in the file, and be it long, is read.
-        return _COPIES * min(size, max(size - in_file, 0) + HELD) + under_work
+        return _COPIES * min(size, max(size - in_file, 0) + HELD_BYTES) + under_work
     # Where the frames of compressed pixel data begin is not always said; then they are decoded at
     # once.
     return _COPIES * size + under_work + _BYTES_PER_HELD_PIXEL * plane * frames

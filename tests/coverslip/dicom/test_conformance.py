@@ -17,7 +17,7 @@ from coverslip.dicom.instance import read_instance, write_instance
 from coverslip.dicom.raw import leaf
 from coverslip.errors import CoverslipError
 from coverslip.fake_patient import write_fake_patient
-from coverslip.pixels.layout import NATIVE
+from coverslip.pixels.decoding import NATIVE
 from coverslip.record import Record, decode, encode
 
 pytestmark = pytest.mark.slow

@@ -18,17 +18,13 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from coverslip.dicom import instance as instances
+from coverslip.dicom import reading
 from coverslip.dicom.instance import read_instance, write_instance
 from coverslip.errors import OutputExistsError, TruncatedFileError, UnreadableFileError
-from coverslip.pixels import frames as modules
-from coverslip.pixels.frames import (
-    EncapsulatedFrames,
-    HeldFrames,
-    NativeFrames,
-    Parts,
-    SpooledFrames,
-)
+from coverslip.pixels import scratch
+from coverslip.pixels.frames import HeldFrames, SpooledFrames
+from coverslip.pixels.scratch import PartStream
+from coverslip.pixels.stored import EncapsulatedFrames, NativeFrames
 from tests.paths import ROOT
 
 COUNT = 21
@@ -52,8 +48,8 @@ def planes() -> np.ndarray:
 @pytest.fixture
 def few_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small file is a long one."""
-    monkeypatch.setattr(instances, "HELD", 512)
-    monkeypatch.setattr(modules, "HELD", 512)
+    monkeypatch.setattr(reading, "HELD_BYTES", 512)
+    monkeypatch.setattr(scratch, "HELD_BYTES", 512)
 
 
 def write_source(path: Path, planes: np.ndarray, syntax: str) -> Path:
@@ -107,8 +103,8 @@ def test_what_is_read_and_written_from_the_file_is_what_memory_gives(
     changed = planes ^ 1
     assert isinstance(held.frames, HeldFrames)
     write_instance(held, changed, tmp_path / "held.dcm")
-    monkeypatch.setattr(instances, "HELD", 512)
-    monkeypatch.setattr(modules, "HELD", 512)
+    monkeypatch.setattr(reading, "HELD_BYTES", 512)
+    monkeypatch.setattr(scratch, "HELD_BYTES", 512)
     long = read_instance(source)
     assert isinstance(long.frames, NativeFrames if syntax in NATIVE else EncapsulatedFrames)
     assert np.array_equal(long.frames[3:5], planes[3:5]) and np.array_equal(
@@ -192,7 +188,7 @@ def test_spooled_frames_come_back(planes: np.ndarray, tmp_path: Path, few_held: 
 
 
 def test_parts_read_like_a_file() -> None:
-    parts = Parts(lambda: iter([b"abc", b"defgh", b"i"]), 9)
+    parts = PartStream(lambda: iter([b"abc", b"defgh", b"i"]), 9)
     for _ in range(2):
         assert [parts.read(2), parts.read(5), parts.read(), parts.read(1)] == [
             b"ab",

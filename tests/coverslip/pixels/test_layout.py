@@ -13,7 +13,8 @@ from coverslip.errors import (
     TruncatedFileError,
     UnsupportedPixelsError,
 )
-from coverslip.pixels.layout import Layout, layout_of, native_words, padding_of, values_of, words_of
+from coverslip.pixels.decoding import native_words
+from coverslip.pixels.layout import Layout, layout_of, padding_of, values_of, words_of
 
 LITTLE = "1.2.840.10008.1.2.1"
 BIG = "1.2.840.10008.1.2.2"
