@@ -105,7 +105,7 @@ def _restored(
 
 def _told(found: Any, agreement: float) -> dict[str, Any]:
     """A result as JSON holds it."""
-    from coverslip.dicom.record_views import as_json, listing
+    from coverslip.dicom.record_views import as_json, as_lines
 
     return {
         "profile": found.profile,
@@ -113,7 +113,7 @@ def _told(found: Any, agreement: float) -> dict[str, Any]:
         "agreement": round(agreement, 1),
         "attributes": len(found.record),
         "record": as_json(found.record),
-        "listing": listing(found.record),
+        "listing": as_lines(found.record),
     }
 
 

@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from coverslip.deidentification.header import deidentify
-from coverslip.dicom.record_views import as_json, listing
+from coverslip.dicom.record_views import as_json, as_lines
 from coverslip.errors import DamagedMessageError
 from coverslip.fake_patient import write_fake_patient
 from coverslip.record import Element, Inside, Level, Record, decode, encode
@@ -191,7 +191,7 @@ def test_a_record_reads_as_dicom_json_and_as_lines() -> None:
         )
     )
     assert as_json(record)["00100010"]["Value"] == [{"Alphabetic": "Müller^Niemand"}]
-    assert listing(record)[1:] == [
+    assert as_lines(record)[1:] == [
         "Referenced Image Sequence [1]",
         "    Patient's Name: Müller^Niemand",
         "Patient's Name: Müller^Niemand",
