@@ -21,7 +21,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from coverslip.dicom.reading import Instance, raw_element
+from coverslip.dicom.parsing import Instance, raw_element
 from coverslip.errors import DoesNotComeBackError, TruncatedFileError
 from coverslip.pixels.decoding import (
     NATIVE,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from coverslip.dicom.encoding import put_frames
-from coverslip.dicom.reading import Instance, read_instance
+from coverslip.dicom.parsing import Instance, read_instance
 from coverslip.errors import DoesNotComeBackError
 from coverslip.files import check_target, write_dataset
 from coverslip.pixels.frames import Frames, HeldFrames

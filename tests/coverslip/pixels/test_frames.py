@@ -20,7 +20,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from coverslip.dicom import reading
+from coverslip.dicom import parsing
 from coverslip.dicom.instance import read_instance, write_instance
 from coverslip.errors import OutputExistsError, TruncatedFileError, UnreadableFileError
 from coverslip.pixels import scratch
@@ -50,7 +50,7 @@ def planes() -> NDArray[np.int32]:
 @pytest.fixture
 def few_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small file is a long one."""
-    monkeypatch.setattr(reading, "HELD_BYTES", 512)
+    monkeypatch.setattr(parsing, "HELD_BYTES", 512)
     monkeypatch.setattr(scratch, "HELD_BYTES", 512)
 
 
@@ -105,7 +105,7 @@ def test_frames_read_and_written_from_the_file_are_those_from_memory(
     changed = planes ^ 1
     assert isinstance(held.frames, HeldFrames)
     write_instance(held, changed, tmp_path / "held.dcm")
-    monkeypatch.setattr(reading, "HELD_BYTES", 512)
+    monkeypatch.setattr(parsing, "HELD_BYTES", 512)
     monkeypatch.setattr(scratch, "HELD_BYTES", 512)
     long = read_instance(source)
     assert isinstance(long.frames, NativeFrames if syntax in NATIVE else EncapsulatedFrames)

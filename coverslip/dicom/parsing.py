@@ -1,4 +1,4 @@
-"""Reads a DICOM image: its header, and its pixels as stored integers."""
+"""Parses a DICOM file to an instance: its header, and its pixels as stored integers."""
 
 from __future__ import annotations
 
