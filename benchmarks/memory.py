@@ -26,7 +26,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from coverslip import fake_patient, pipeline
 from coverslip.crypto.keys import Identity
 from coverslip.dicom.instance import read_instance, write_instance
-from coverslip.pixels.frames import Parts
+from coverslip.pixels.scratch import PartStream
 from coverslip.scheme.profiles import PROFILES
 from coverslip.scheme.reference import ReferenceEngine
 from coverslip_edge.engine import LiteRtEngine
@@ -61,7 +61,7 @@ def write_source(path: Path, frames: int, side: int) -> None:
             plane = np.where(body, _BODY, 60) + random.integers(0, 40, (side, side))
             yield plane.astype("<u2").tobytes()
 
-    ds.add_new(0x7FE00010, "OW", Parts(parts, frames * side * side * 2))
+    ds.add_new(0x7FE00010, "OW", PartStream(parts, frames * side * side * 2))
     ds.save_as(path, enforce_file_format=True)
 
 

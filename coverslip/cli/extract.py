@@ -127,7 +127,7 @@ def _misused(arguments: argparse.Namespace, sources: Sources) -> str | None:
 
 def as_result(found: Extraction) -> dict[str, Any]:
     """An extraction as JSON holds it."""
-    from coverslip.dicom.record_views import as_json, listing
+    from coverslip.dicom.record_views import as_json, as_lines
 
     return {
         "profile": found.profile,
@@ -139,7 +139,7 @@ def as_result(found: Extraction) -> dict[str, Any]:
         "header_part": "" if found.part_error is None else str(found.part_error),
         "attributes": len(found.record),
         "record": as_json(found.record),
-        "listing": listing(found.record),
+        "listing": as_lines(found.record),
     }
 
 
