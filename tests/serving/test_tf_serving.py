@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from concurrent import futures
 from dataclasses import replace
@@ -25,7 +26,7 @@ from coverslip_serving.errors import (
 )
 from coverslip_serving.tensors import to_array, to_tensor
 from coverslip_serving.tf_serving import PREDICT, TfServingEngine
-from tests.serving.conftest import callers, running
+from tests.serving.conftest import callers, running, until
 
 pytestmark = pytest.mark.slow
 """These tests start servers."""
@@ -187,7 +188,8 @@ def test_what_is_no_answer_is_refused():
 
 
 def test_a_deadline_is_kept_and_a_caller_who_went_away_stops_the_work():
-    peer = Peer(lambda request, context: time.sleep(1) or b"")
+    quiet = threading.Event()
+    peer = Peer(lambda request, context: quiet.wait(60) and b"")
     engine = TfServingEngine(peer.address, timeout=0.2)
     pixels = np.zeros((1, 64, 64), np.int32)
     with pytest.raises(EngineDeadlineError):
@@ -202,6 +204,7 @@ def test_a_deadline_is_kept_and_a_caller_who_went_away_stops_the_work():
         pytest.raises(CancelledError),
     ):
         engine.segment(pixels)
+    quiet.set()
     peer.server.stop(0)
 
 
@@ -278,7 +281,8 @@ def dies_and_comes_back(first, cover, identity):
     with running("serve", *words) as server, Client(server.address(), timeout=120) as client:
         assert client.embed(cover, identity.recipient).instance
         threads, answers = callers(client, cover, identity)
-        time.sleep(0.3)
+        until(lambda: answers)
+        assert len(answers) < 8
         first.kill()
         with running("model-server", "--listen", address, ready=False):
             for thread in threads:

@@ -20,7 +20,7 @@ from coverslip_serving.errors import CancelledError, EngineUnavailableError, Rem
 from coverslip_serving.jobs import SEGMENT
 from coverslip_serving.process_workers import ProcessWorkers
 from coverslip_serving.workers import ThreadWorkers, WorkerError
-from tests.serving.conftest import callers, running
+from tests.serving.conftest import callers, running, seconds_worked, until, worker_processes
 
 pytestmark = pytest.mark.slow
 """These tests start servers."""
@@ -143,10 +143,6 @@ def children(server):
     return psutil.Process(server.process.pid).children(recursive=True)
 
 
-def workers_of(server):
-    return [child for child in children(server) if "spawn_main" in " ".join(child.cmdline())]
-
-
 def test_a_gateway_lives_on_when_a_worker_is_killed_and_takes_all_with_it_when_it_is(
     cover, identity
 ):
@@ -154,10 +150,12 @@ def test_a_gateway_lives_on_when_a_worker_is_killed_and_takes_all_with_it_when_i
         running("serve", "--listen", "127.0.0.1:0", "--processes", "2") as server,
         Client(server.address()) as client,
     ):
-        first = workers_of(server)
+        first = worker_processes(server)
         assert len(first) == 2
+        before = seconds_worked(first[:1])
         threads, answers = callers(client, cover, identity)
-        time.sleep(0.2)
+        until(lambda: seconds_worked(first[:1]) > before + 0.05)
+        assert len(answers) < 8
         first[0].kill()
         for thread in threads:
             thread.join()
@@ -166,6 +164,7 @@ def test_a_gateway_lives_on_when_a_worker_is_killed_and_takes_all_with_it_when_i
             assert not isinstance(answer, RemoteError), str(answer)
             assert len(client.extract(answer, identity, without_model=True).record) > 20
         assert client.embed(cover, identity.recipient).instance
+        assert not set(first) & set(worker_processes(server))
         second = children(server)
         server.kill()
         assert not psutil.wait_procs(second, 10)[1]
@@ -186,4 +185,5 @@ def test_the_folder_that_a_server_runs_in_may_hold_anything(tmp_path, monkeypatc
     Path("stop").touch()
     workers = ProcessWorkers(partial(Broken, ""), "test", 1)
     workers.probe()
+    assert workers.version == 7
     workers.close()
