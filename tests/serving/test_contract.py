@@ -63,9 +63,9 @@ def test_names_keep_the_usual_rules(tmp_path):
 
 
 def test_the_stubs_that_are_imported_are_those_of_the_contract(tmp_path):
-    made = {path.name: path.read_text() for path in generate(ROOT, tmp_path)}
+    generated = {path.name: path.read_text() for path in generate(ROOT, tmp_path)}
     here = ROOT / "serving" / "coverslip_serving" / "_stubs"
-    assert made == {name: (here / name).read_text() for name in made}
+    assert generated == {name: (here / name).read_text() for name in generated}
 
 
 @pytest.mark.slow
@@ -138,5 +138,5 @@ def test_an_instance_larger_than_a_message_goes_through_a_series(cover, identity
         (stego,) = client.embed_series([("large", large)], identity.recipient)
         assert stego.report.frames == stego.report.frames_carrying == 12
         (tmp_path / "stego.dcm").write_bytes(stego.instance)
-        (found,) = client.extract_series([("stego", tmp_path / "stego.dcm")], identity)
-        assert len(found.record) > 20
+        (result,) = client.extract_series([("stego", tmp_path / "stego.dcm")], identity)
+        assert len(result.record) > 20

@@ -62,10 +62,10 @@ def calls(server, method):
 
 def test_the_identity_comes_back_through_the_gateway(client, cover, identity, stego, tmp_path):
     (tmp_path / "stego.dcm").write_bytes(stego.instance)
-    found = client.extract(stego.instance, identity)
-    restored = pipeline.restore(read_instance(tmp_path / "stego.dcm"), found.record).dataset
+    result = client.extract(stego.instance, identity)
+    restored = pipeline.restore(read_instance(tmp_path / "stego.dcm"), result.record).dataset
     original = dcmread(cover)
-    assert stego.report.frames_carrying == 1 and stego.report.recorded == len(found.record) > 20
+    assert stego.report.frames_carrying == 1 and stego.report.recorded == len(result.record) > 20
     assert restored.PatientName == original.PatientName and restored.PatientID == original.PatientID
     assert str(original.PatientName).encode() not in stego.instance
 
@@ -80,7 +80,7 @@ def test_what_is_extracted_is_sealed(gateway, identity, stego, cover):
     assert len(pipeline.open_frame(answer.sealed, identity)) > 20
 
 
-def test_another_identity_is_told_that_it_is_not_its_record(client, stego):
+def test_another_identity_is_refused_with_the_reason(client, stego):
     with pytest.raises(RemoteError) as refused:
         client.extract(stego.instance, Identity.generate())
     assert (refused.value.status, refused.value.code) == ("FAILED_PRECONDITION", "wrong-key")
@@ -101,13 +101,13 @@ def test_the_outline_is_that_of_the_engine(client, cover):
 
 
 def test_inspect_says_what_fits(client, cover):
-    seen = client.inspect(cover)
-    assert (seen.rows, seen.columns, seen.frames) == (512, 512, 1)
-    assert 0 < seen.background < 1 and 0 < seen.body < 1 and seen.recorded > 20
-    assert {fit.profile for fit in seen.profiles if fit.fits} >= {"faint", "default"}
+    inspection = client.inspect(cover)
+    assert (inspection.rows, inspection.columns, inspection.frames) == (512, 512, 1)
+    assert 0 < inspection.background < 1 and 0 < inspection.body < 1 and inspection.recorded > 20
+    assert {fit.profile for fit in inspection.profiles if fit.fits} >= {"faint", "default"}
 
 
-def test_a_series_passes_over_a_bad_instance(client, cover, identity, tmp_path):
+def test_a_bad_instance_does_not_end_a_series(client, cover, identity, tmp_path):
     bad = tmp_path / "bad.dcm"
     bad.write_bytes(b"no DICOM at all")
     embedded = list(

@@ -46,8 +46,8 @@ def spool(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(many, spool):
-    """Room for one call, and memory for one of the instances: whatever is not given back shows in
-    the next call.
+    """Capacity for one call, and memory for one instance: what is not given back shows in the next
+    call.
     """
     memory = str(estimate_memory(many) // MIB + 1)
     words = [

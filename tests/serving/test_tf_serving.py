@@ -115,7 +115,7 @@ def test_the_answers_are_those_of_the_model_in_process(model_server):
     engine.close()
 
 
-def test_wrong_model_label_and_nobody_there_are_told_apart(model_server):
+def test_wrong_model_label_and_no_server_are_distinguished(model_server):
     pixels = np.zeros((1, 64, 64), np.int32)
     with pytest.raises(EngineError, match="canary"):
         TfServingEngine(model_server.address(), label="canary").segment(pixels)
@@ -129,7 +129,7 @@ def test_wrong_model_label_and_nobody_there_are_told_apart(model_server):
 
 
 class Peer:
-    """A model server that answers as told, and keeps every byte it was sent."""
+    """A model server that answers with a function, and keeps every byte it was sent."""
 
     def __init__(self, answer):
         self.received = []
@@ -220,7 +220,7 @@ def test_no_header_key_or_record_crosses_to_the_model_server(model_server, cover
             Client(server.address()) as client,
         ):
             stego = client.embed(cover, identity.recipient)
-            found = client.extract(stego.instance, identity)
+            result = client.extract(stego.instance, identity)
         peer.server.stop(0)
     wire = b"".join(peer.received)
     dataset = dcmread(cover)
@@ -228,12 +228,12 @@ def test_no_header_key_or_record_crosses_to_the_model_server(model_server, cover
         identity.secret,
         identity.recipient.public,
         str(identity.recipient).encode(),
-        found.sealed,
-        records.encode(found.record),
+        result.sealed,
+        records.encode(result.record),
     ]
     secrets += [
         value
-        for value in (e.value for e in found.record.level.leaves())
+        for value in (e.value for e in result.record.level.leaves())
         if len(value.strip(b"\0 ")) >= 6
     ]
     secrets += [

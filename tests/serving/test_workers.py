@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 
 class Broken:
-    """An engine with troubles of its own; made in the worker process."""
+    """An engine that fails in a chosen way; it is opened in the worker process."""
 
     name = "broken"
     version = 7
@@ -66,24 +66,24 @@ def ask(workers, cover, observed=None):
         SEGMENT,
         cover,
         pb.SegmentRequest(),
-        lambda *seen: observed is None or observed.append(seen),
+        lambda *call: observed is None or observed.append(call),
     )
 
 
 @pytest.fixture
 def processes():
-    made = []
+    opened = []
 
     def make(open_engine, count=1):
-        made.append(ProcessWorkers(open_engine, "test", count))
-        return made[-1]
+        opened.append(ProcessWorkers(open_engine, "test", count))
+        return opened[-1]
 
     yield make
-    for workers in made:
+    for workers in opened:
         workers.close()
 
 
-def test_an_answer_is_that_of_this_process_and_its_time_is_told(processes, cover):
+def test_an_answer_is_that_of_this_process_and_its_time_is_observed(processes, cover):
     workers, observed = processes(LiteRtEngine), []
     assert ask(workers, cover, observed) == ask(ThreadWorkers(LiteRtEngine()), cover)
     ((signature, seconds),) = observed
@@ -110,7 +110,7 @@ def test_errors_come_back_as_they_were_and_messages_of_unplanned_ones_stay_behin
         processes(partial(LiteRtEngine, tmp_path / "no.tflite")).probe()
 
 
-def test_a_job_that_kills_its_process_again_and_again_is_told_and_the_process_replaced(
+def test_a_job_that_kills_its_process_again_and_again_is_reported_and_the_process_replaced(
     processes, cover
 ):
     workers = processes(partial(Broken, "dies"))
