@@ -191,8 +191,8 @@ def print_load(observed: Observed, callers: int) -> float:
     print(f"callers                   {callers}, for {took:.0f} s")
     failed = dict(Counter(status for _, status in observed.failed))
     print(
-        f"answers                   {len(observed.times) - observed.wrong} right, {observed.wrong} wrong, "
-        f"{lost} lost, failed: {failed or 'none'}"
+        f"answers                   {len(observed.times) - observed.wrong} right, "
+        f"{observed.wrong} wrong, {lost} lost, failed: {failed or 'none'}"
     )
     print(f"seconds a call            p50 {p50:.3f}  p95 {p95:.3f}  p99 {p99:.3f}")
     parts = np.array_split(
