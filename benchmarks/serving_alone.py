@@ -57,8 +57,9 @@ class Slice:
 
 
 def write_covers(folder: Path) -> list[Path]:
-    """512 x 512 CT slices, uncompressed, each with a fake patient: one real head, mirrored and
-    shifted.
+    """Write 512 x 512 CT slices, uncompressed: one real head, mirrored and shifted.
+
+    Each has a fake patient of its own.
     """
     paths = []
     for number in range(SLICES):
