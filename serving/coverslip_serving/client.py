@@ -331,8 +331,9 @@ class Client:
         cropped: bool = False,
         timeout: float | None = None,
     ) -> Iterator[ExtractResult | RemoteError]:
-        """Read the records of many files; parameters and results as for `extract` and
-        `embed_series`.
+        """Read the records of many files.
+
+        Parameters and results are as for `extract` and `embed_series`.
         """
         options = extract_options(identity, profile, without_model, cropped)
         return self._extract_stream(options, instances, identity, timeout)

@@ -6,7 +6,6 @@ import threading
 import numpy as np
 import pytest
 
-from coverslip.engine import Engine
 from coverslip.errors import EngineError, ModelMissingError
 from coverslip.scheme.reference import measure_plane
 from coverslip_edge.engine import RUNTIMES, LiteRtEngine, load_interpreter
@@ -20,10 +19,9 @@ def engine(released, request):
 
 
 def test_it_keeps_the_protocol(engine):
-    checked: Engine = engine
     wanted = request("scene", 33, 47, (0, 4095), 1)
-    segmented, embedded = checked.segment(wanted.pixels), checked.embed(wanted)
-    measured = checked.extract(embedded.stego, wanted.step)
+    segmented, embedded = engine.segment(wanted.pixels), engine.embed(wanted)
+    measured = engine.extract(embedded.stego, wanted.step)
     assert segmented.mask.dtype == embedded.mask.dtype == measured.mask.dtype == np.uint8
     assert segmented.mask.shape == embedded.stego.shape == measured.mask.shape == (1, 33, 47)
     assert segmented.score.dtype == np.float32 and segmented.score.shape == (1,)

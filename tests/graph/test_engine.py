@@ -4,7 +4,6 @@ import sys
 import numpy as np
 import pytest
 
-from coverslip.engine import Engine
 from coverslip.errors import EngineError, ModelMissingError
 from coverslip.models import ENVIRONMENT, ModelKind, find_model
 from coverslip_graph.engine import TensorFlowEngine
@@ -12,7 +11,7 @@ from tests.graph.planes import request
 
 
 def test_it_keeps_the_protocol(tensorflow_engine):
-    engine: Engine = tensorflow_engine
+    engine = tensorflow_engine
     wanted = request("scene", 33, 47, (0, 4095), 1)
     segmented, embedded = engine.segment(wanted.pixels), engine.embed(wanted)
     measured = engine.extract(embedded.stego, wanted.step)

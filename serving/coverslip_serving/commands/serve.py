@@ -195,8 +195,9 @@ def _open_engine(arguments: argparse.Namespace) -> Engine:
 
 
 def _open_workers(arguments: argparse.Namespace) -> Workers:
-    """Processes, or threads for TensorFlow, which takes half a gigabyte in each process and has
-    threads of its own.
+    """Processes or threads, as chosen; threads by default for TensorFlow.
+
+    It takes half a gigabyte in each process and has threads of its own.
     """
     from coverslip_serving.process_workers import ProcessWorkers
     from coverslip_serving.workers import ThreadWorkers
