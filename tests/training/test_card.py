@@ -62,7 +62,9 @@ def test_the_template_types_no_result_by_hand() -> None:
 
 def test_every_part_can_be_named(released: dict[str, Any]) -> None:
     filled = card.fill("\n".join(f"${{{name}}}" for name in card.PARTS), released)
-    assert not re.search(r"\$\{?[a-z]", filled) and "None" not in filled
+    assert not re.search(r"\$\{?[a-z]", filled)
+    assert "None" not in filled
+    assert len(filled.splitlines()) > len(card.PARTS)
 
 
 def test_a_card_is_filled_from_its_folder(
@@ -90,7 +92,7 @@ def test_a_name_that_is_no_part_is_refused(released: dict[str, Any]) -> None:
         card.fill("$nonsense", released)
 
 
-def test_a_folder_without_figures_is_said(
+def test_a_folder_without_figures_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert card.main([str(tmp_path)]) == 2
@@ -115,13 +117,15 @@ def test_the_least_margin_is_clean_from_there_on() -> None:
     assert least(kind(9, 0, 0, 1)) is None
 
 
-def test_margin_words_say_when_no_margin_is_enough() -> None:
+def test_the_margin_sentence_says_when_no_margin_is_enough() -> None:
     margins = {"0": {"body_pixels_in_carriers": 4}, "8": {"body_pixels_in_carriers": 1}}
     figures = {
         "groups": [{"kind": "modality", "name": "MR", "network": {"by_margin": margins}}],
         "margin_px": 8,
     }
-    assert "No margin" in card.margin_words(figures) and "8 pixels" in card.margin_words(figures)
+    assert "No measured margin" in card.margin_sentence(
+        figures
+    ) and "uses 8 pixels" in card.margin_sentence(figures)
 
 
 def test_doubtful_labels_are_named() -> None:
