@@ -268,7 +268,7 @@ def test_a_segmentation_of_a_ct_comes_back(tmp_path: Path) -> None:
     both = read([SegFiles([tmp_path / "seg.dcm"])], of(image))
     assert np.array_equal(both, left[0] | right[0])
     assert np.array_equal(read([SegFiles([tmp_path / "seg.dcm"], "left")], of(image)), left[0])
-    with pytest.raises(AnnotationError, match="no segment with the label"):
+    with pytest.raises(AnnotationError, match="no segment with the given label"):
         read_annotation([SegFiles([tmp_path / "seg.dcm"], "other")], of(image))
 
 
