@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from coverslip_graph import export
 from coverslip_graph.engine import SIGNATURES, TensorFlowEngine
 from tests.graph.conftest import Bright
 from tests.graph.planes import request, stack
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 """These tests run networks, or files by the dozen."""
@@ -277,6 +279,25 @@ def test_the_command_replaces_a_version_with_force(
     )
     assert record == json.loads((tmp_path / "model.json").read_text())
     assert record["tflite_sha256"] == export.digest(tmp_path / "coverslip.tflite")
+
+
+def test_the_command_of_the_training_page_writes_the_files_it_lists(
+    bright: Bright, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from coverslip.cli import main
+    from coverslip_graph.network import Network
+
+    section = (ROOT / "docs/training.md").read_text().split("\n## Export\n")[1]
+    (command,) = re.findall(r"^\$ coverslip (export .*)$", section, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    Path("runs/model").mkdir(parents=True)
+    Path("runs/model/weights.npz").write_bytes(b"weights")
+    monkeypatch.setattr(Network, "load", lambda path: bright)
+    assert main(command.split()) == 0
+    listed = re.findall(r"^\| `(runs/[\w./]+)` \|", section, re.MULTILINE)
+    assert len(listed) == 3
+    assert [path for path in listed if not Path(path).exists()] == []
+    assert len(list(Path("runs/released").iterdir())) == 3
 
 
 def test_the_command_reports_missing_weights(
