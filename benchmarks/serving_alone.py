@@ -23,7 +23,7 @@ from coverslip.crypto.seal import seal
 from coverslip.deidentification.header import deidentify
 from coverslip.dicom.instance import read_instance
 from coverslip.engine import EmbedRequest
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
 from coverslip.scheme.profiles import DEFAULT
 from coverslip_edge.engine import LiteRtEngine
 from coverslip_serving import seal_instance
@@ -63,14 +63,14 @@ def write_covers(folder: Path) -> list[Path]:
     """
     paths = []
     for number in range(SLICES):
-        dataset = dcmread(get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False))
+        dataset = dcmread(str(get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False)))
         dataset.decompress()
         plane = np.frombuffer(dataset.PixelData, dtype=np.int16).reshape(
             dataset.Rows, dataset.Columns
         )
         turned = np.roll(plane[:, :: 1 if number % 2 else -1], 4 * (number // 2), axis=0)
         dataset.PixelData = np.ascontiguousarray(turned).tobytes()
-        write_invented_patient(dataset, seed=number)
+        write_fake_patient(dataset, seed=number)
         paths.append(folder / f"cover-{number}.dcm")
         dataset.save_as(paths[-1])
     return paths
