@@ -20,12 +20,12 @@ import numpy as np
 import tensorflow as tf
 
 from coverslip.engine import EmbedRequest, Engine, open_engine
-from coverslip.errors import ExportError
 from coverslip.models import latest_version
 from coverslip.scheme.dct import COEFFICIENTS, SIDE
 from coverslip.scheme.quantise import PHASES
 from coverslip.scheme.reference import ReferenceEngine
 from coverslip_graph.engine import SIGNATURES, TensorFlowEngine
+from coverslip_graph.errors import ExportError
 from coverslip_graph.module import Coverslip, Outliner
 
 if TYPE_CHECKING:

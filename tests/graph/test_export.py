@@ -8,9 +8,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from coverslip.engine import Embedded, EmbedRequest, Engine, Measured, Segmented
-from coverslip.errors import ExportError
 from coverslip_graph import export
 from coverslip_graph.engine import SIGNATURES, TensorFlowEngine
+from coverslip_graph.errors import ExportError
 from tests.graph.conftest import Bright
 from tests.graph.planes import request, stack
 from tests.paths import ROOT

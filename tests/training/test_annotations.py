@@ -19,13 +19,6 @@ pytest.importorskip("highdicom")
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 
-from coverslip.errors import (
-    AnnotationError,
-    AnnotationSizeError,
-    EmptyMaskError,
-    RejectedSliceError,
-    SeveralAnnotationsError,
-)
 from coverslip_training.annotations import (
     AnnotationSource,
     Mask,
@@ -33,6 +26,13 @@ from coverslip_training.annotations import (
     Target,
     read_annotation,
     slice_name,
+)
+from coverslip_training.errors import (
+    AnnotationError,
+    AnnotationSizeError,
+    EmptyMaskError,
+    RejectedSliceError,
+    SeveralAnnotationsError,
 )
 from coverslip_training.segmentations import SegFiles, is_seg
 from coverslip_training.via import ViaFile, draw_region, draw_regions

@@ -23,10 +23,11 @@ pytest.importorskip("highdicom")
 from pydicom.data import get_testdata_file  # noqa: E402
 
 from coverslip.cli.batch import Source  # noqa: E402
-from coverslip.errors import CoverslipError, OutputExistsError, TrainingTableError  # noqa: E402
+from coverslip.errors import CoverslipError, OutputExistsError  # noqa: E402
 from coverslip_training import data  # noqa: E402
 from coverslip_training.annotations import Mask, Target, slice_name  # noqa: E402
 from coverslip_training.collector import Collector  # noqa: E402
+from coverslip_training.errors import TrainingTableError  # noqa: E402
 from coverslip_training.patients import PatientTable, pseudonym, read_key, split_of  # noqa: E402
 from coverslip_training.records import Slice, read_records  # noqa: E402
 from tests.training.images import HEIGHT, WIDTH, body, write_image, write_seg  # noqa: E402

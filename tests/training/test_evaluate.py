@@ -20,11 +20,11 @@ pytest.importorskip("tensorflow")
 
 from coverslip import metrics
 from coverslip.dicom.instance import read_instance
-from coverslip.errors import TrainingTableError
 from coverslip.scheme.profiles import DEFAULT, ROBUST
 from coverslip.scheme.reference import ReferenceEngine
 from coverslip_training import drawing, evaluate, figures, report, tables
 from coverslip_training.classical import outline
+from coverslip_training.errors import TrainingTableError
 from coverslip_training.measures import (
     MARGINS,
     PRODUCT_MARGIN,

@@ -18,7 +18,11 @@ pytest.importorskip("official.vision")
 from official.core import config_definitions, exp_factory, task_factory  # noqa: E402
 from official.modeling import optimization  # noqa: E402
 
-from coverslip.errors import CheckpointError, ExperimentError, RecordsMissingError  # noqa: E402
+from coverslip_training.errors import (  # noqa: E402
+    CheckpointError,
+    ExperimentError,
+    RecordsMissingError,
+)
 from coverslip_training.experiment import (  # noqa: E402
     EXPERIMENTS,
     load_experiment,

@@ -21,8 +21,8 @@ from official.core import config_definitions, task_factory  # noqa: E402
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
 from coverslip.cli import main  # noqa: E402
-from coverslip.errors import CheckpointError, DivergedError  # noqa: E402
 from coverslip_graph.network import Network  # noqa: E402
+from coverslip_training.errors import CheckpointError, DivergedError  # noqa: E402
 from coverslip_training.experiment import load_experiment  # noqa: E402
 from coverslip_training.records import Slice, read_slices, to_example  # noqa: E402
 from coverslip_training.train import Run, averaged, check_finite, fit, last_step, make_strategy  # noqa: E402

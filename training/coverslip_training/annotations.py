@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from coverslip.errors import (
+from coverslip_training.errors import (
     AnnotationError,
     AnnotationSizeError,
     EmptyMaskError,

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from coverslip.cli.batch import ALL_DONE, SOME_FAILED, collect, misuse
 from coverslip.cli.options import positive
-from coverslip.errors import AnnotationError, OutputExistsError
+from coverslip.errors import OutputExistsError
 from coverslip_training.annotations import AnnotationSource, MaskFolder
 from coverslip_training.collector import Collector, Report, Skipped, split_off_segmentations
+from coverslip_training.errors import AnnotationError
 from coverslip_training.patients import PatientTable, read_key
 from coverslip_training.segmentations import SegFiles
 from coverslip_training.via import ViaFile

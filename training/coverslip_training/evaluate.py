@@ -25,12 +25,12 @@ from rich.progress import track
 
 from coverslip.cli.batch import misuse
 from coverslip.engine import Engine
-from coverslip.errors import TrainingTableError
 from coverslip.models import ModelKind, find_model
 from coverslip.scheme.profiles import ROBUST
 from coverslip.scheme.reference import ReferenceEngine
 from coverslip_training import drawing
 from coverslip_training.classical import outline
+from coverslip_training.errors import TrainingTableError
 from coverslip_training.figures import (
     Figures,
     LabelledResult,

@@ -17,8 +17,8 @@ from official.modeling import hyperparams
 from official.vision.configs import maskrcnn
 from yaml import YAMLError
 
-from coverslip.errors import ExperimentError
 from coverslip_graph.network import model_config
+from coverslip_training.errors import ExperimentError
 
 CONFIGS = Path(__file__).with_name("configs")
 EXPERIMENTS = ("console", "paper_resnet101")

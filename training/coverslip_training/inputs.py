@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from official.vision.configs import maskrcnn
 from official.vision.ops import anchor, box_ops
 
-from coverslip.errors import RecordsMissingError
 from coverslip_graph.preprocess import SIDE, prepare
 from coverslip_training.augment import SourceSlice, augment
+from coverslip_training.errors import RecordsMissingError
 from coverslip_training.records import BODY, Slice, bounds, from_example
 
 LEAST_BODY = 100

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from coverslip.dicom.instance import Instance
-from coverslip.errors import TrainingTableError
+from coverslip_training.errors import TrainingTableError
 
 KEY_BYTES = 32
 SPLITS = ("train", "val", "test")

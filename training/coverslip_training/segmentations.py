@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from coverslip.errors import AnnotationError, AnnotationSizeError
 from coverslip_training.annotations import Mask, Target
+from coverslip_training.errors import AnnotationError, AnnotationSizeError
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation

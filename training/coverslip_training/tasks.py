@@ -16,11 +16,11 @@ from official.vision.configs import maskrcnn
 from official.vision.ops import mask_ops, preprocess_ops
 from official.vision.tasks.maskrcnn import MaskRCNNTask
 
-from coverslip.errors import CheckpointError, ExperimentError
 from coverslip.picture import grey
 from coverslip_graph.network import Network, build_model, write_weights
 from coverslip_graph.regions import HatAligner
 from coverslip_training.augment import make_source
+from coverslip_training.errors import CheckpointError, ExperimentError
 from coverslip_training.experiment import ConsoleTaskConfig, PaperTaskConfig
 from coverslip_training.inputs import (
     NumberedImages,

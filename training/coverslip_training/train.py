@@ -21,8 +21,13 @@ from official.common import distribute_utils
 from official.core import base_trainer, config_definitions, task_factory
 from official.modeling import optimization, performance
 
-from coverslip.errors import CheckpointError, DivergedError, ExperimentError, RecordsMissingError
 from coverslip_training.board import Board, ProgressLog, choose
+from coverslip_training.errors import (
+    CheckpointError,
+    DivergedError,
+    ExperimentError,
+    RecordsMissingError,
+)
 from coverslip_training.experiment import DEFAULT, EXPERIMENTS, load_experiment
 from coverslip_training.inputs import find_files, read_files
 from coverslip_training.records import Slice, make_records

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coverslip.errors import AnnotationError, RejectedSliceError, SeveralAnnotationsError
 from coverslip_training.annotations import Mask, Target, strip_suffix
 from coverslip_training.contours import BODY, HOLE, Ring
+from coverslip_training.errors import AnnotationError, RejectedSliceError, SeveralAnnotationsError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
