@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +75,8 @@ def say(result: dict[str, Any]) -> str:
             f"{result['module_errors']} module errors; {format_psnr(Psnr(**result['psnr']))}; "
             "no pixel outside the carriers differs"
         )
+    if not result["bound"]:
+        text += "; the step leaves no room to bind the record to its image"
     text += f" -> {result['output']}"
     if result["frames"] > 1 and result["carried"] == "pixels":
         text += f"; {result['frames_carrying']} of {result['frames']} frames carry"
@@ -162,7 +163,7 @@ class LocalEmbedder:
         embedding.write(target)
         if embedding.pixels is not None and cover.image is not None:
             _draw(self._arguments, cover.image.frames, embedding)
-        return asdict(embedding.report)
+        return embedding.report.as_json()
 
 
 def run(arguments: argparse.Namespace) -> int:

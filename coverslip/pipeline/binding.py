@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from coverslip.dicom.instance import Instance
 from coverslip.errors import DamagedMessageError
-from coverslip.pixels.frames import Frames, TurnedFrames
+from coverslip.pixels.frames import Frames, MappedFrames
 from coverslip.scheme.dct import COEFFICIENTS, SIDE, to_blocks
 
 DIGEST_BYTES = 16
@@ -34,10 +34,13 @@ _LAYOUT = struct.Struct(f"<Bi{DIGEST_BYTES}s")
 
 AIR_RANK = 0.03
 BRIGHT_RANK = 0.98
-_ROOM = 2.0
 """T stands a quarter of the way from the AIR_RANK quantile of the means of blocks that are not of
 one value (padding lies far below air on many CT) to the BRIGHT_RANK quantile of the pixels above
 the minimum."""
+
+_ROOM = 1.6
+"""Steps between the air and T at the least. Measured on 21 slices: no pixel of a carrier was higher
+than 1.58 steps above the air with `robust`, whose step is a sixth of the image's range or more."""
 
 
 class Binding(str, Enum):
@@ -86,7 +89,7 @@ def dark_air(instance: Instance) -> Frames:
     if not instance.inverted:
         return instance.frames
     lo, hi = instance.legal
-    return TurnedFrames(instance.frames, lambda stored: np.int32(lo + hi) - stored)
+    return MappedFrames(instance.frames, lambda stored: np.int32(lo + hi) - stored)
 
 
 def _quantile(counts: NDArray[np.int64], rank: float) -> int:

@@ -38,6 +38,7 @@ from coverslip.errors import (
     CoverslipError,
     DoesNotComeBackError,
     HeaderOnlyError,
+    LossySourceError,
     NoBodyError,
     NoCarriersError,
     RecordTooLargeError,
@@ -65,8 +66,8 @@ from coverslip.pipeline.reports import (
     pixel_report,
 )
 from coverslip.pipeline.sealed_header import content_binding, seal_header_part
+from coverslip.pixels.decoding import lossy_not_written
 from coverslip.pixels.frames import Frames, SpooledFrames
-from coverslip.pixels.layout import not_writable
 from coverslip.qr import symbol as symbols
 from coverslip.scheme.profiles import Profile, Scheme
 
@@ -302,13 +303,21 @@ def _clean_header(
 
 def _reasons_against_pixels(source: DicomObject, options: EmbedOptions) -> list[HeaderReason]:
     """Why the header alone may carry, as far as the header tells; empty where pixels may."""
-    if source.not_image is not None:
-        return [HeaderReason(source.not_image.code, str(source.not_image))]
-    if source.image is not None and source.image.is_lossy:
-        error = not_writable(source.transfer_syntax)
-        return [HeaderReason(error.code, str(error))]
     excluded = judge(source.dataset, options.allow).excluded_by
-    return [HeaderReason(kind.value, describe(kind)) for kind in excluded]
+    reasons = [_reason(kind, source) for kind in excluded]
+    if source.not_image is not None and not reasons:
+        return [HeaderReason(source.not_image.code, str(source.not_image))]
+    return reasons
+
+
+def _reason(kind: Kind, source: DicomObject) -> HeaderReason:
+    """Why an image of a kind carries in its header; of a lossy one, which syntax it is in."""
+    if kind is Kind.TRANSFER_SYNTAX and isinstance(source.not_image, LossySourceError):
+        return HeaderReason(source.not_image.code, str(source.not_image))
+    if kind is Kind.TRANSFER_SYNTAX and source.image is not None and source.image.is_lossy:
+        error = lossy_not_written(source.transfer_syntax)
+        return HeaderReason(error.code, str(error))
+    return HeaderReason(kind.value, describe(kind))
 
 
 def narrowed_planes(

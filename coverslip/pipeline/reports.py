@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +101,10 @@ class EmbedReport:
     recorded: int
     dropped: list[str]
     notes: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures, ready for JSON."""
+        return {**asdict(self), "carried": self.carried.value}
 
 
 @dataclass(frozen=True)

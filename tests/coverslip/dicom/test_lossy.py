@@ -15,7 +15,7 @@ from coverslip.dicom.instance import read_instance
 from coverslip.dicom.objects import read_object
 from coverslip.errors import HeaderOnlyError, LossySourceError
 from coverslip.pipeline import Binding, Carried, RestoredAs
-from coverslip.pixels.layout import LOSSY
+from coverslip.pixels.decoding import LOSSY
 from coverslip.scheme.profiles import DEFAULT
 from coverslip.scheme.reference import ReferenceEngine
 
@@ -72,7 +72,7 @@ def test_no_lossy_image_is_read_to_be_written(name: str) -> None:
 @pytest.mark.parametrize("name", [*READ, *UNDECODED])
 def test_a_lossy_image_carries_in_its_header_and_says_why(name: str, tmp_path: Path) -> None:
     embedding = embed(path_of(name))
-    (reason,) = embedding.report.header_reasons
+    reason = embedding.report.header_reasons[0]
     assert embedding.report.carried is Carried.HEADER and reason.code == "lossy-source"
     assert "decompress" not in reason.message and "lossy transfer syntax" in reason.message
     embedding.write(tmp_path / "stego.dcm")
