@@ -394,11 +394,11 @@ def implied_uid(record: Record, uid_key: bytes) -> str | None:
     return None
 
 
-def _hash_level(hashed: hashlib._Hash, ds: Dataset) -> None:
+def _hash_level(hashed: hashlib._Hash, ds: Dataset, with_uids: bool = False) -> None:
     for tag in sorted(ds.keys()):
         if tag.is_private or tag.element == 0 or tag == _TRAILING_PADDING or tag in _PIXELS:
             continue
-        if action_for(int(tag)) == UID_ACTION or tag == _SOP_INSTANCE_UID:
+        if not with_uids and (action_for(int(tag)) == UID_ACTION or tag == _SOP_INSTANCE_UID):
             continue
         hashed.update(struct.pack("<I", tag))
         if not is_sequence(ds, tag):
@@ -409,17 +409,24 @@ def _hash_level(hashed: hashlib._Hash, ds: Dataset) -> None:
         items = ds[tag].value
         hashed.update(struct.pack("<I", len(items)))
         for item in items:
-            _hash_level(hashed, item)
+            _hash_level(hashed, item, with_uids)
             hashed.update(_ITEM_END)
 
 
-def content_digest(clean: Dataset) -> bytes:
+def content_digest(clean: Dataset, with_uids: bool) -> bytes:
     """SHA-256 of what stays of a data set, whatever its transfer syntax.
 
-    UIDs are left out, since archives give new ones, and so are private attributes and pixel data.
+    Private attributes and pixel data are left out.
+
+    Parameters
+    ----------
+    clean : Dataset
+    with_uids : bool
+        For objects without pixels: of a report or a key object selection little else stays, and two
+        of them would be one. Archives give images new UIDs, whose pixels tell them apart.
     """
     hashed = hashlib.sha256(b"coverslip content v1")
-    _hash_level(hashed, clean)
+    _hash_level(hashed, clean, with_uids)
     return hashed.digest()
 
 

@@ -46,7 +46,7 @@ from coverslip.pipeline.reading import (
     read_votes,
     uid_key,
 )
-from coverslip.pipeline.sealed_header import content_binding, pixels_digest
+from coverslip.pipeline.sealed_header import content_binding, content_digest, pixels_digest
 from coverslip.scheme.profiles import PROFILES, Profile, Scheme, readable
 from coverslip.scheme.reader import Votes
 
@@ -288,7 +288,7 @@ def _is_bound(
         # The digest of what stays leaves private attributes out, the mark among them.
         return content_binding(source, source.dataset) == binding
     if found.carried is Carried.HEADER and part is not None and part.content:
-        return header.content_digest(source.dataset) == part.content
+        return content_digest(source, source.dataset) == part.content
     return None
 
 

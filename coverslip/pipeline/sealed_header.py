@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from coverslip.crypto.keys import Recipient
 from coverslip.crypto.seal import FrameKind, seal
-from coverslip.deidentification.header import content_digest
+from coverslip.deidentification import header
 from coverslip.dicom.instance import Instance
 from coverslip.dicom.objects import DicomObject, pixel_value_parts
 from coverslip.pipeline.binding import BindingSeal, content_seal
@@ -30,9 +30,14 @@ def pixels_digest(source: DicomObject) -> bytes:
     return hashed.digest()
 
 
+def content_digest(source: DicomObject, clean: Dataset) -> bytes:
+    """Digest of what stays of an object's data set; with its UIDs where there are no pixels."""
+    return header.content_digest(clean, with_uids=not source.has_pixels)
+
+
 def content_binding(source: DicomObject, clean: Dataset) -> BindingSeal:
     """What binds a record to an object that carries it in its header."""
-    return content_seal(content_digest(clean), pixels_digest(source))
+    return content_seal(content_digest(source, clean), pixels_digest(source))
 
 
 def seal_header_part(
@@ -64,7 +69,7 @@ def seal_header_part(
         original_pixels=pixels,
         stego_pixels=pixels if stego is None else digest_of(stego),
         original_file=original.sha256,
-        content=content_digest(clean),
+        content=content_digest(source, clean),
     )
     return seal(encode_header_part(part), recipient.public, FrameKind.HEADER_PART)
 
