@@ -21,6 +21,7 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
 from coverslip.deidentification.basic_profile import (
+    UID_ACTION,
     action_for,
     apply_profile,
     new_uid,
@@ -300,9 +301,10 @@ def deidentify(
     ------
     BurnedInAnnotationError
     """
-    if not allow_burned_in:
-        check_burned_in(ds)
     clean = copy.deepcopy(ds)
+    if not allow_burned_in:
+        # On the copy: whoever looks at a value parses it, and an odd one loses its bytes.
+        check_burned_in(clean)
     apply_profile(clean, uid_key)
     _drop_empty_overlays(ds, clean)
     if hasattr(clean, "file_meta"):
@@ -401,9 +403,15 @@ def _says_nothing(ds: Dataset, tag: BaseTag) -> bool:
     return tag.element == 0 or tag == _TRAILING_PADDING
 
 
-def _hash_level(hashed: hashlib._Hash, ds: Dataset) -> None:
+def _is_uid(tag: BaseTag) -> bool:
+    return action_for(int(tag)) == UID_ACTION or tag == _SOP_INSTANCE_UID
+
+
+def _hash_level(hashed: hashlib._Hash, ds: Dataset, with_uids: bool = False) -> None:
     for tag in sorted(ds.keys()):
-        if tag in _PIXELS or _may_come_back(tag) or _says_nothing(ds, tag):
+        if tag in _PIXELS or _says_nothing(ds, tag):
+            continue
+        if _may_come_back(tag) and not (with_uids and _is_uid(tag)):
             continue
         hashed.update(struct.pack("<I", tag))
         if not is_sequence(ds, tag):
@@ -414,18 +422,25 @@ def _hash_level(hashed: hashlib._Hash, ds: Dataset) -> None:
         items = ds[tag].value
         hashed.update(struct.pack("<I", len(items)))
         for item in items:
-            _hash_level(hashed, item)
+            _hash_level(hashed, item, with_uids)
             hashed.update(_ITEM_END)
 
 
-def content_digest(clean: Dataset) -> bytes:
+def content_digest(clean: Dataset, with_uids: bool) -> bytes:
     """SHA-256 of what stays of a data set, whatever its transfer syntax.
 
-    What de-identification removes or replaces is left out, since archives write there too: new
-    UIDs, another patient's name. So are private attributes and pixel data.
+    Private attributes and pixel data are left out, and so is what de-identification removes or
+    replaces, since archives write there too: another patient's name, new UIDs.
+
+    Parameters
+    ----------
+    clean : Dataset
+    with_uids : bool
+        Count UIDs in, for objects without pixels: of a report or a key object selection little else
+        stays, and two of them would be one. Pixels tell images apart.
     """
-    hashed = hashlib.sha256(b"coverslip content v2")
-    _hash_level(hashed, clean)
+    hashed = hashlib.sha256(b"coverslip content v1")
+    _hash_level(hashed, clean, with_uids)
     return hashed.digest()
 
 
