@@ -386,6 +386,8 @@ def _in_pixels(
 def _in_header(
     source: DicomObject, clean: _Clean, recipient: Recipient, reasons: list[HeaderReason]
 ) -> Embedding:
+    if not clean.sealed_frame:
+        header.keep_image_type(clean.header, source.dataset)
     binding = content_binding(source, clean.header)
     sealed = clean.seal(recipient, binding)
     part = b"" if clean.sealed_frame else seal_header_part(source, clean.header, recipient, None)
