@@ -63,12 +63,13 @@ def with_pixels(stego: Path, plane: NDArray[np.int32], path: Path) -> None:
 
 
 def comes_back(disturbed: Path, expected: bytes, identity: Identity, cropped: bool) -> bool:
-    """Whether the exact record is read from a disturbed file."""
+    """Whether the pixels of a disturbed file give the exact record."""
     try:
         extraction = pipeline.extract(read_instance(disturbed), identity, cropped=cropped)
     except CoverslipError:
         return False
-    return records.encode(extraction.record) == expected
+    pixels = extraction.carried is pipeline.Carried.PIXELS
+    return pixels and records.encode(extraction.record) == expected
 
 
 def one(
@@ -88,7 +89,8 @@ def one(
     expected = records.encode(record)
     outcome: Outcome = {"file": row["file"], "modality": row["modality"]}
     try:
-        done = pipeline.embed(cover, identity.recipient, engine, pipeline.EmbedOptions(profile))
+        options = pipeline.EmbedOptions(profile, require_pixels=True)
+        done = pipeline.embed(cover, identity.recipient, engine, options)
     except CoverslipError as error:
         return {**outcome, "refused": error.code}
     outcome |= {"psnr": done.report.psnr.stored, "votes": done.report.votes_per_module}

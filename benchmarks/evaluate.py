@@ -94,7 +94,9 @@ def read_back(
         except CoverslipError as error:
             wrong.append(f"{name}: {error.code}")
             continue
-        if records.encode(extraction.record) != expected:
+        if extraction.carried is not pipeline.Carried.PIXELS:
+            wrong.append(f"{name}: by the header alone")
+        elif records.encode(extraction.record) != expected:
             wrong.append(f"{name}: another record")
     return wrong
 
@@ -123,7 +125,8 @@ def one(
         if paper_payload:
             profile = at_payload(profile, row["modality"], cover, expected)
         start = time.perf_counter()
-        done = pipeline.embed(cover, identity.recipient, writer, pipeline.EmbedOptions(profile))
+        options = pipeline.EmbedOptions(profile, require_pixels=True)
+        done = pipeline.embed(cover, identity.recipient, writer, options)
         outcome.seconds = time.perf_counter() - start
     except CoverslipError as error:
         outcome.refused = error.code

@@ -74,9 +74,8 @@ class Matrix:
         for writer, engine in self.runtimes.items():
             stego_path = path.with_name(f"stego-{writer}.dcm")
             try:
-                done = pipeline.embed(
-                    cover, self.identity.recipient, engine, pipeline.EmbedOptions(self.profile)
-                )
+                options = pipeline.EmbedOptions(self.profile, require_pixels=True)
+                done = pipeline.embed(cover, self.identity.recipient, engine, options)
             except CoverslipError as error:
                 self.refused[f"{writer}: {error.code}"] += 1
                 continue
@@ -87,15 +86,12 @@ class Matrix:
     def _read(self, stego: Path, writer: str, expected: bytes, name: str) -> None:
         for reader, engine in self.readers.items():
             try:
-                same = (
-                    records.encode(
-                        pipeline.extract(read_instance(stego), self.identity, engine).record
-                    )
-                    == expected
-                )
+                found = pipeline.extract(read_instance(stego), self.identity, engine)
             except CoverslipError as error:
                 self.lost.append(f"{name}, {writer} to {reader}: {error.code}")
                 continue
+            pixels = found.carried is pipeline.Carried.PIXELS
+            same = pixels and records.encode(found.record) == expected
             self.exact[writer, reader] += same
             if not same:
                 self.lost.append(f"{name}, {writer} to {reader}: another record")

@@ -41,6 +41,7 @@ def write_source(path: Path, frames: int, side: int) -> None:
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.SOPClassUID, ds.Modality = MRImageStorage, "MR"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "M"]
     ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.TransferSyntaxUID = (
         MRImageStorage,
         ExplicitVRLittleEndian,
@@ -91,7 +92,10 @@ def work(folder: Path, profile: str, outline: bool) -> dict[str, float]:
     began = time.perf_counter()
     stego = read_object(folder / "stego.dcm")
     found = pipeline.extract(stego, identity, engine)
-    pipeline.restore(stego, found, identity.recipient).write(folder / "restored.dcm")
+    restoration = pipeline.restore(stego, found, identity.recipient)
+    if restoration.restored_as is not pipeline.RestoredAs.ORIGINAL_FILE:
+        raise SystemExit("the original file did not come back")
+    restoration.write(folder / "restored.dcm")
     return figures | {"restore": peak(), "restore_seconds": time.perf_counter() - began}
 
 

@@ -299,9 +299,10 @@ def deidentify(
     ------
     BurnedInAnnotationError
     """
-    if not allow_burned_in:
-        check_burned_in(ds)
     clean = copy.deepcopy(ds)
+    if not allow_burned_in:
+        # On the copy: whoever looks at a value parses it, and an odd one loses its bytes.
+        check_burned_in(clean)
     apply_profile(clean, uid_key)
     _drop_empty_overlays(ds, clean)
     if hasattr(clean, "file_meta"):

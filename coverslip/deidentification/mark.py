@@ -162,9 +162,12 @@ def _values(ds: Dataset) -> dict[int, bytes]:
     block = ds.private_block(GROUP, CREATOR)
     values = {}
     for offset in range(0x100):
-        # An implicit transfer syntax loses a private element's VR: the bytes are read as written.
-        if offset in block:
-            value = leaf(ds, block.get_tag(offset)).value
+        tag = block.get_tag(offset)
+        # Not `in block`: a copy of a data set has blocks that look into what it was copied from.
+        if tag in ds:
+            # An implicit transfer syntax loses a private element's VR: the bytes are read as
+            # written.
+            value = leaf(ds, tag).value
             if isinstance(value, bytes):
                 values[offset] = value
     return values
