@@ -20,7 +20,7 @@ help:
 	@echo "make types     mypy"
 	@echo "make lint-protos  the wire contract against buf's rules; buf comes from npm"
 	@echo "make node      the Node.js example's packages and generated stubs, and buf"
-	@echo "make system-packages  dcmtk, libgdcm-tools, dicom3tools, libzbar0 for the tests (root)"
+	@echo "make system-packages  dcmtk, libgdcm-tools, dicom3tools, orthanc, libzbar0 for the tests (root)"
 	@echo "make coverage  all tests; which lines and branches they run, in build/coverage/html"
 	@echo "make docs      the documentation as a site, with the API reference, in build/site"
 	@echo "make sbom      bill of materials: base install and released model, in build/sbom.cdx.json"
@@ -33,10 +33,11 @@ help:
 	@echo "make clean     remove the environments and what was built"
 
 # Programs of others that the tests let read what Coverslip writes, and zbar, a second QR reader
-# beside zxing-cpp. Nothing needs them: a test whose program is missing is skipped.
+# beside zxing-cpp. Nothing needs them: a test whose program is missing is skipped. Debian's Orthanc
+# comes with a service, which is stopped: the tests start their own.
 system-packages:
-	@missing=; \
-	for pair in dcmdump:dcmtk gdcmconv:libgdcm-tools dciodvfy:dicom3tools; do \
+	@missing=; PATH="$$PATH:/usr/sbin"; \
+	for pair in dcmdump:dcmtk gdcmconv:libgdcm-tools dciodvfy:dicom3tools Orthanc:orthanc; do \
 		command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair#*:}"; \
 	done; \
 	$(PYTHON) -c 'import ctypes.util, sys; sys.exit(not ctypes.util.find_library("zbar"))' \
@@ -44,7 +45,11 @@ system-packages:
 	test -z "$$missing" && exit; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "installing system packages with apt-get:$$missing"; \
-		{ apt-get update -q && apt-get install -y -q $$missing; } >/dev/null 2>&1 && exit; \
+		if { apt-get update -q && apt-get install -y -q $$missing; } >/dev/null 2>&1; then \
+			case "$$missing" in *orthanc*) \
+				systemctl disable --quiet --now orthanc >/dev/null 2>&1;; esac; \
+			exit 0; \
+		fi; \
 	fi; \
 	echo "system packages not installed, tests that need them are skipped:$$missing"
 

@@ -21,12 +21,12 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
 from coverslip.deidentification.basic_profile import (
-    UID_ACTION,
     action_for,
     apply_profile,
     new_uid,
 )
 from coverslip.deidentification.mark import remove_mark
+from coverslip.dicom.objects import OFFSET_TABLES, PIXEL_TAGS
 from coverslip.dicom.raw import is_sequence, leaf, put_level
 from coverslip.eligibility import BurnedIn, burned_in, text_sources
 from coverslip.errors import BurnedInAnnotationError
@@ -38,7 +38,8 @@ LIMIT = 1024
 _METHOD = "Coverslip"
 _DERIVATION = "Record of the removed identity embedded in background pixels"
 _CODE = ("113100", "DCM", "Basic Application Confidentiality Profile")
-_PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+_PIXELS = frozenset((*PIXEL_TAGS, *OFFSET_TABLES))
+_NUMBER_OF_FRAMES = 0x00280008
 _SOP_INSTANCE_UID = 0x00080018
 _ITEM_END = b"\xfe\xff\x0d\xe0"
 _DESCRIBING = frozenset(
@@ -394,11 +395,16 @@ def implied_uid(record: Record, uid_key: bytes) -> str | None:
     return None
 
 
+def _says_nothing(ds: Dataset, tag: BaseTag) -> bool:
+    """Whether a data set means the same without an attribute; converters write and drop them."""
+    if tag == _NUMBER_OF_FRAMES:
+        return str(ds[tag].value) == "1"
+    return tag.element == 0 or tag == _TRAILING_PADDING
+
+
 def _hash_level(hashed: hashlib._Hash, ds: Dataset) -> None:
     for tag in sorted(ds.keys()):
-        if tag.is_private or tag.element == 0 or tag == _TRAILING_PADDING or tag in _PIXELS:
-            continue
-        if action_for(int(tag)) == UID_ACTION or tag == _SOP_INSTANCE_UID:
+        if tag in _PIXELS or _may_come_back(tag) or _says_nothing(ds, tag):
             continue
         hashed.update(struct.pack("<I", tag))
         if not is_sequence(ds, tag):
@@ -416,17 +422,20 @@ def _hash_level(hashed: hashlib._Hash, ds: Dataset) -> None:
 def content_digest(clean: Dataset) -> bytes:
     """SHA-256 of what stays of a data set, whatever its transfer syntax.
 
-    UIDs are left out, since archives give new ones, and so are private attributes and pixel data.
+    What de-identification removes or replaces is left out, since archives write there too: new
+    UIDs, another patient's name. So are private attributes and pixel data.
     """
-    hashed = hashlib.sha256(b"coverslip content v1")
+    hashed = hashlib.sha256(b"coverslip content v2")
     _hash_level(hashed, clean)
     return hashed.digest()
 
 
 def _digest_of(ds: Dataset, tag: BaseTag) -> bytes:
+    """SHA-256 of an attribute; the same for one that says nothing as for one that is not there."""
     part = Dataset()
     part.set_original_encoding(*_encoding(ds))
-    part[tag] = ds.get_item(tag)
+    if tag in ds:
+        part[tag] = ds.get_item(tag)
     hashed = hashlib.sha256()
     _hash_level(hashed, part)
     return hashed.digest()
@@ -470,11 +479,12 @@ def restore_original(
     restored = copy.deepcopy(original)
     refused = []
     for tag in sorted({*clean.keys(), *original.keys()}):
-        if tag in _PIXELS or tag.element == 0 or _may_come_back(tag):
+        if tag in _PIXELS or _may_come_back(tag):
             continue
-        if tag in clean and tag in present:
-            if _digest_of(clean, tag) == _digest_of(present, tag):
-                continue
+        expected = tag in clean or _says_nothing(original, tag)
+        if expected and _digest_of(clean, tag) == _digest_of(present, tag):
+            continue
+        if tag in present:
             restored[tag] = copy.deepcopy(present[tag])
         elif tag in restored:
             del restored[tag]

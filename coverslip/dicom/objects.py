@@ -36,6 +36,8 @@ information."""
 
 PIXEL_TAGS = (0x7FE00010, 0x7FE00009, 0x7FE00008)
 """Pixel Data, Double Float Pixel Data, Float Pixel Data."""
+OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
+"""Extended Offset Table and its lengths."""
 _UNDEFINED = 0xFFFFFFFF
 _CHUNK = 1 << 20
 _DELIMITER_BYTES = 8

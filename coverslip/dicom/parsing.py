@@ -31,7 +31,16 @@ from coverslip.errors import (
     TruncatedFileError,
     UnreadableFileError,
 )
-from coverslip.pixels.decoding import NATIVE, PIXEL_DATA, check_decoder, check_syntax, iter_planes
+from coverslip.pixels.decoding import (
+    LOSSY,
+    NATIVE,
+    PIXEL_DATA,
+    check_decoder,
+    check_syntax,
+    iter_planes,
+    not_readable,
+    not_writable,
+)
 from coverslip.pixels.frames import Frames, HeldFrames
 from coverslip.pixels.layout import Layout, layout_of, padding_of
 from coverslip.pixels.scratch import HELD_BYTES
@@ -86,6 +95,11 @@ class Instance:
         return self.frames.whole()
 
     @property
+    def is_lossy(self) -> bool:
+        """The pixels are in a lossy transfer syntax: they can be read, and must not be written."""
+        return self.transfer_syntax in LOSSY
+
+    @property
     def photometric(self) -> str:
         """MONOCHROME1 or MONOCHROME2."""
         return "MONOCHROME1" if self.inverted else "MONOCHROME2"
@@ -104,7 +118,9 @@ class Instance:
 
 
 def read_instance(path: str | Path) -> Instance:
-    """Read a DICOM image.
+    """Read a DICOM image whose pixels can be written again.
+
+    `coverslip.dicom.objects.read_object` reads lossy ones as well.
 
     Parameters
     ----------
@@ -132,7 +148,10 @@ def read_instance(path: str | Path) -> Instance:
         ds = parse(file, deferred=True)
     check_complete(ds, path.stat().st_size)
     notes: list[str] = []
-    return image_of(ds, path, complete_meta(ds, notes), notes)
+    image = image_of(ds, path, complete_meta(ds, notes), notes)
+    if image.is_lossy:
+        raise not_writable(image.transfer_syntax)
+    return image
 
 
 def image_of(
@@ -153,7 +172,8 @@ def image_of(
 
     Raises
     ------
-    As `read_instance`, but for `UnreadableFileError`.
+    As `read_instance`, but for `UnreadableFileError`. A lossy image is refused only where it does
+    not decode.
     """
     if not any(keyword in ds for keyword in PIXEL_KEYWORDS):
         raise NotAnImageError(
@@ -163,7 +183,7 @@ def image_of(
     check_syntax(transfer_syntax)
     stored = None if path is None else _stored_pixel_data(ds, path, layout)
     prefix = ds.PixelData[:_PREFIX] if stored is None else stored.read(0, _PREFIX)
-    frames = _frames_of(ds, layout, transfer_syntax, stored)
+    frames = _decodable_frames(ds, layout, transfer_syntax, stored)
     _note_codestream(prefix, layout, transfer_syntax, notes)
     return Instance(
         dataset=ds,
@@ -338,6 +358,20 @@ def _stored_pixel_data(ds: FileDataset, path: Path, layout: Layout) -> StoredVal
         return None
     length = None if element.length == _UNDEFINED_LENGTH else element.length
     return StoredValue(path, element.value_tell, length)
+
+
+def _decodable_frames(
+    ds: Dataset, layout: Layout, transfer_syntax: str, stored: StoredValue | None
+) -> Frames:
+    """As `_frames_of`; lossy frames only where the first one decodes."""
+    if transfer_syntax not in LOSSY:
+        return _frames_of(ds, layout, transfer_syntax, stored)
+    try:
+        frames = _frames_of(ds, layout, transfer_syntax, stored)
+        frames.read(0, 1)  # Decoders know only some of the variants that exist.
+    except TruncatedFileError:
+        raise not_readable(transfer_syntax) from None
+    return frames
 
 
 def _frames_of(

@@ -127,6 +127,41 @@ def put(ds: Dataset, element: Element) -> None:
     ds[tag] = DataElement(tag, "SQ", Sequence(items))
 
 
+def _whole(ds: Dataset, tag: int) -> Element:
+    """An attribute with all its items."""
+    if not is_sequence(ds, tag):
+        return leaf(ds, tag)
+    items = ds[tag].value
+    return Element(
+        int(tag),
+        "SQ",
+        tuple(Level(tuple(_whole(item, each) for each in sorted(item.keys()))) for item in items),
+    )
+
+
+def change_encoding(ds: Dataset, implicit: bool, little: bool) -> None:
+    """Give the values of a data set the form that they have in a file of another encoding.
+
+    Raw values are written as they are: those of one byte order, or without their VR, must not end
+    up in a file of another.
+
+    Parameters
+    ----------
+    ds : Dataset
+        As read; changed in place.
+    implicit : bool
+        The VRs are left out.
+    little : bool
+        Little endian.
+    """
+    if ds.original_encoding == (implicit, little):
+        return
+    elements = [_whole(ds, tag) for tag in sorted(ds.keys())]
+    ds.set_original_encoding(implicit, little, ds.original_character_set or None)
+    for element in elements:
+        put(ds, element)
+
+
 def put_level(ds: Dataset, level: Level, partial: bool = False) -> None:
     """Put the original attributes of one level, and of those below it, into a data set.
 

@@ -65,6 +65,7 @@ from coverslip.pipeline.reports import (
     pixel_report,
 )
 from coverslip.pipeline.sealed_header import content_binding, seal_header_part
+from coverslip.pixels.decoding import not_writable
 from coverslip.pixels.frames import Frames, SpooledFrames
 from coverslip.qr import symbol as symbols
 from coverslip.scheme.profiles import Profile, Scheme
@@ -301,6 +302,9 @@ def _clean_header(
 
 def _reasons_against_pixels(source: DicomObject, options: EmbedOptions) -> list[HeaderReason]:
     """Why the header alone may carry, as far as the header tells; empty where pixels may."""
+    if source.image is not None and source.image.is_lossy:
+        error = not_writable(source.transfer_syntax)
+        return [HeaderReason(error.code, str(error))]
     excluded = judge(source.dataset, options.allow).excluded_by
     reasons = [HeaderReason(kind.value, describe(kind)) for kind in excluded]
     if source.not_image is not None and not reasons:

@@ -46,7 +46,7 @@ from coverslip.pipeline.reading import (
     read_votes,
     uid_key,
 )
-from coverslip.pipeline.sealed_header import content_binding, pixels_digest
+from coverslip.pipeline.sealed_header import has_pixels_of, is_bound_to
 from coverslip.scheme.profiles import PROFILES, Profile, Scheme, readable
 from coverslip.scheme.reader import Votes
 
@@ -253,7 +253,7 @@ def _judged(
     bound = _is_bound(source, opened.binding, part, found)
     if bound is False:
         changes.append(Change.BODY_PIXELS if found.carried is Carried.PIXELS else Change.CONTENT)
-    if part is not None and part.stego_pixels and part.stego_pixels != pixels_digest(source):
+    if part is not None and part.stego_pixels and not has_pixels_of(source, part.stego_pixels):
         changes.append(Change.PIXELS)
     implied = header.implied_uid(opened.record, uid_key(identity.recipient))
     if implied is not None and implied != str(source.dataset.get("SOPInstanceUID", "")):
@@ -285,8 +285,7 @@ def _is_bound(
     if binding is not None and binding.level is not None:
         return source.image is not None and matches(dark_air(source.image), binding)
     if binding is not None:
-        # The digest of what stays leaves private attributes out, the mark among them.
-        return content_binding(source, source.dataset) == binding
+        return is_bound_to(source, binding)
     if found.carried is Carried.HEADER and part is not None and part.content:
         return header.content_digest(source.dataset) == part.content
     return None

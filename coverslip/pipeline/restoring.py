@@ -23,18 +23,21 @@ from coverslip.deidentification.basic_profile import new_uid
 from coverslip.dicom.encoding import encoded_value
 from coverslip.dicom.instance import Instance, write_instance
 from coverslip.dicom.objects import (
+    OFFSET_TABLES,
+    PIXEL_TAGS,
     DicomObject,
     parse_head,
     pixel_value_parts,
     write_object,
 )
+from coverslip.dicom.raw import change_encoding
 from coverslip.errors import ChangedError, CoverslipError, DamagedMessageError
 from coverslip.files import check_target, write_atomically
 from coverslip.pipeline.binding import Binding
 from coverslip.pipeline.extraction import Extraction
 from coverslip.pipeline.header_part import HeaderPart, digest_of
 from coverslip.pipeline.reading import uid_key
-from coverslip.pipeline.sealed_header import pixels_digest
+from coverslip.pipeline.sealed_header import has_pixels_of
 from coverslip.pipeline.undo import UndoneFrames
 from coverslip.pixels.frames import Frames
 
@@ -147,7 +150,7 @@ def restore(
         if extraction.part_error is not None:
             lost = Missing.HEADER_PART_DAMAGED
         return _identity_alone(source, extraction, (lost,))
-    if part.stego_pixels and part.stego_pixels != pixels_digest(source):
+    if part.stego_pixels and not has_pixels_of(source, part.stego_pixels):
         return _identity_alone(source, extraction, (Missing.PIXELS_CHANGED,))
     return _original(source, extraction, part, recipient)
 
@@ -181,12 +184,14 @@ def _original(
 
 def _put_pixels(restored: Dataset, source: DicomObject) -> None:
     """Give a restored header the file's pixel data, in the file's transfer syntax."""
-    for tag in (0x7FE00008, 0x7FE00009, 0x7FE00010):
+    implicit, little = source.dataset.original_encoding
+    change_encoding(restored, bool(implicit), little is not False)
+    for tag in (*OFFSET_TABLES, *PIXEL_TAGS):
+        if tag in restored:
+            del restored[tag]
         if tag in source.dataset:
             restored[tag] = source.dataset.get_item(tag, keep_deferred=True)
     restored.file_meta.TransferSyntaxUID = UID(source.transfer_syntax)
-    implicit, little = source.dataset.original_encoding
-    restored.set_original_encoding(implicit, little, restored.original_character_set or None)
     restored.filename = getattr(source.dataset, "filename", None)
     restored.timestamp = getattr(source.dataset, "timestamp", None)
 

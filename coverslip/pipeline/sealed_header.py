@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
@@ -19,8 +20,12 @@ from coverslip.pixels.frames import Frames
 
 
 def pixels_digest(source: DicomObject) -> bytes:
-    """Digest of an object's pixels; of their encoded bytes where they cannot be read."""
-    if source.image is not None:
+    """Digest of an object's pixels as they are sealed; empty where it has none.
+
+    Of their encoded bytes where they cannot be read, or where decoders may differ in what they
+    make of them.
+    """
+    if source.image is not None and not source.image.is_lossy:
         return digest_of(source.image.frames)
     if not source.has_pixels:
         return b""
@@ -30,9 +35,29 @@ def pixels_digest(source: DicomObject) -> bytes:
     return hashed.digest()
 
 
+def _pixel_digests(source: DicomObject) -> Iterator[bytes]:
+    """Every digest that may stand for an object's pixels in a seal."""
+    yield pixels_digest(source)
+    # A transfer syntax that may lose does not always.
+    if source.image is not None and source.image.is_lossy:
+        yield digest_of(source.image.frames)
+
+
+def has_pixels_of(source: DicomObject, digest: bytes) -> bool:
+    """Whether an object's pixels are those of a digest."""
+    return any(own == digest for own in _pixel_digests(source))
+
+
 def content_binding(source: DicomObject, clean: Dataset) -> BindingSeal:
     """What binds a record to an object that carries it in its header."""
     return content_seal(content_digest(clean), pixels_digest(source))
+
+
+def is_bound_to(source: DicomObject, binding: BindingSeal) -> bool:
+    """Whether an object is the one that a record in its header names."""
+    # The digest of what stays leaves private attributes out, the mark among them.
+    content = content_digest(source.dataset)
+    return any(content_seal(content, pixels) == binding for pixels in _pixel_digests(source))
 
 
 def seal_header_part(

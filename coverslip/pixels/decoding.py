@@ -1,4 +1,4 @@
-"""Decodes pixel data in native and lossless transfer syntaxes to the values of each frame."""
+"""Decodes pixel data to the values of each frame."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
     UID,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
     UncompressedTransferSyntaxes,
 )
@@ -41,6 +46,10 @@ LOSSLESS = frozenset(
         HTJ2KLosslessRPCL,
     )
 )
+LOSSY = frozenset(
+    str(uid) for uid in (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K)
+)
+"""Transfer syntaxes that lose, or may, and that can be decoded: read, and never written."""
 _DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 """Deflated Image Frame Compression: lossless, but pydicom has no decoder for it."""
 
@@ -57,26 +66,39 @@ _DECODING_ATTRIBUTES = (
 
 
 def check_syntax(transfer_syntax: str) -> None:
-    """Refuse a transfer syntax that is lossy, or that this package does not decode.
+    """Refuse a transfer syntax that this package does not decode.
 
     Raises
     ------
     LossySourceError, DecoderMissingError
     """
-    if transfer_syntax in NATIVE or transfer_syntax in LOSSLESS:
+    if transfer_syntax in NATIVE | LOSSLESS | LOSSY:
         return
     name = UID(transfer_syntax).name
-    # JPEG, JPEG-LS, JPEG 2000, MPEG and the like: those not in the list above are or may be lossy.
+    # JPEG, JPEG-LS, JPEG 2000, MPEG and the like: those not in the lists above are or may be lossy.
     if transfer_syntax.startswith("1.2.840.10008.1.2.4."):
-        raise LossySourceError(
-            f"the pixels are in a lossy transfer syntax ({name}); a lossless one was expected, "
-            "since writing them again would change them: embed into the original, or decompress "
-            "this file first if it is all there is"
-        )
+        raise not_readable(transfer_syntax)
     hint = "deflated frames" if transfer_syntax == _DEFLATED_FRAMES else name
     raise DecoderMissingError(
         f"nothing installed decodes this transfer syntax ({hint}); a native or lossless one was "
         "expected: convert the file first"
+    )
+
+
+def not_readable(transfer_syntax: str) -> LossySourceError:
+    """The error for lossy pixel data that do not decode here."""
+    return LossySourceError(
+        f"the pixels are in a lossy transfer syntax ({UID(transfer_syntax).name}) and do not "
+        "decode here; a lossless one was expected: use the original"
+    )
+
+
+def not_writable(transfer_syntax: str) -> LossySourceError:
+    """The error for pixels that were compressed with loss, and so are not written again."""
+    return LossySourceError(
+        f"the pixels are in a lossy transfer syntax ({UID(transfer_syntax).name}); they can be "
+        "read, but writing them again would change those of the body: embed into the original if "
+        "its pixels are to carry the record"
     )
 
 
