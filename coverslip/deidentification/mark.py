@@ -131,8 +131,21 @@ def write_mark(ds: Dataset, mark: Mark, sealed_part: bytes = b"") -> None:
     if mark.version > _FIRST_VERSION:
         block.add_new(_NONCE_AT, "OB", mark.nonce)
         block.add_new(_CARRIED_AT, "CS", mark.carried.value.upper())
-    if sealed_part:
-        block.add_new(_PART_AT, "OB", _with_length(sealed_part))
+    write_sealed_part(ds, sealed_part)
+
+
+def write_sealed_part(ds: Dataset, frame: bytes) -> None:
+    """Put a sealed header part into the private block of a marked data set, in place.
+
+    Parameters
+    ----------
+    ds : Dataset
+    frame : bytes
+        A sealed frame; none where empty.
+    """
+    if frame:
+        block = ds.private_block(GROUP, CREATOR)
+        block.add_new(_PART_AT, "OB", _with_length(frame))
 
 
 def write_sealed_record(ds: Dataset, frame: bytes) -> None:
