@@ -25,7 +25,8 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from coverslip import fake_patient, pipeline
 from coverslip.crypto.keys import Identity
-from coverslip.dicom.instance import read_instance, write_instance
+from coverslip.dicom.instance import read_instance
+from coverslip.dicom.objects import read_object
 from coverslip.pixels.frames import Parts
 from coverslip.scheme.profiles import PROFILES
 from coverslip.scheme.reference import ReferenceEngine
@@ -91,9 +92,9 @@ def work(folder: Path, profile: str, outline: bool) -> dict[str, float]:
         "carrying": done.report.frames_carrying,
     }
     began = time.perf_counter()
-    stego = read_instance(folder / "stego.dcm")
-    restored = pipeline.restore(stego, pipeline.extract(stego, identity, engine).record)
-    write_instance(restored, restored.frames, folder / "restored.dcm")
+    stego = read_object(folder / "stego.dcm")
+    found = pipeline.extract(stego, identity, engine)
+    pipeline.restore(stego, found, identity.recipient).write(folder / "restored.dcm")
     return told | {"restore": peak(), "restore_seconds": time.perf_counter() - began}
 
 

@@ -123,14 +123,14 @@ def write_mark(ds: Dataset, mark: Mark, sealed_part: bytes = b"") -> None:
     sealed_part : bytes
         A sealed frame; none where empty.
     """
-    block = ds.private_block(GROUP, CREATOR, create=True)
-    block.add_new(_VERSION_AT, "US", mark.version)
-    block.add_new(_PROFILE_AT, "CS", mark.profile.upper())
-    block.add_new(_STEP_AT, "FD", mark.step)
-    block.add_new(_CHECK_AT, "OB", mark.check)
+    ds.private_block(GROUP, CREATOR, create=True)
+    _add(ds, _VERSION_AT, "US", mark.version)
+    _add(ds, _PROFILE_AT, "CS", mark.profile.upper())
+    _add(ds, _STEP_AT, "FD", mark.step)
+    _add(ds, _CHECK_AT, "OB", mark.check)
     if mark.version > _FIRST_VERSION:
-        block.add_new(_NONCE_AT, "OB", mark.nonce)
-        block.add_new(_CARRIED_AT, "CS", mark.carried.value.upper())
+        _add(ds, _NONCE_AT, "OB", mark.nonce)
+        _add(ds, _CARRIED_AT, "CS", mark.carried.value.upper())
     write_sealed_part(ds, sealed_part)
 
 
@@ -144,8 +144,7 @@ def write_sealed_part(ds: Dataset, frame: bytes) -> None:
         A sealed frame; none where empty.
     """
     if frame:
-        block = ds.private_block(GROUP, CREATOR)
-        block.add_new(_PART_AT, "OB", _with_length(frame))
+        _add(ds, _PART_AT, "OB", _with_length(frame))
 
 
 def write_sealed_record(ds: Dataset, frame: bytes) -> None:
@@ -159,8 +158,12 @@ def write_sealed_record(ds: Dataset, frame: bytes) -> None:
         A sealed frame; none where empty.
     """
     if frame:
-        block = ds.private_block(GROUP, CREATOR)
-        block.add_new(_RECORD_AT, "OB", _with_length(frame))
+        _add(ds, _RECORD_AT, "OB", _with_length(frame))
+
+
+def _add(ds: Dataset, offset: int, vr: str, value: object) -> None:
+    # Not through the block: that of a copied data set writes into what it was copied from.
+    ds.add_new(ds.private_block(GROUP, CREATOR).get_tag(offset), vr, value)
 
 
 def _with_length(frame: bytes) -> bytes:
@@ -175,9 +178,12 @@ def _values(ds: Dataset) -> dict[int, bytes]:
     block = ds.private_block(GROUP, CREATOR)
     values = {}
     for offset in range(0x100):
-        # An implicit transfer syntax loses a private element's VR: the bytes are read as written.
-        if offset in block:
-            value = leaf(ds, block.get_tag(offset)).value
+        tag = block.get_tag(offset)
+        # Not `in block`: a copy of a data set has blocks that look into what it was copied from.
+        if tag in ds:
+            # An implicit transfer syntax loses a private element's VR: the bytes are read as
+            # written.
+            value = leaf(ds, tag).value
             if isinstance(value, bytes):
                 values[offset] = value
     return values

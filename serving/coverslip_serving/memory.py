@@ -49,14 +49,15 @@ def estimate_memory(path: Path) -> int:
         rows, columns, frames, samples = (max(int(header.get(tag) or 1), 1) for tag in _HEADER_TAGS)
         has_pixels = "Rows" in header
         syntax = header.file_meta.TransferSyntaxUID
+        deflated = syntax == DeflatedExplicitVRLittleEndian
         in_file = _native_bytes(syntax, element)
     except Exception:
         # Not a readable image: the reader refuses it later with the proper error.
         rows = columns = frames = samples = 1
-        has_pixels, syntax, in_file = True, "", 0
+        has_pixels, deflated, in_file = True, False, 0
     if not has_pixels:
         return _COPIES_WITHOUT_PIXELS * size
-    if samples > 1 and syntax != DeflatedExplicitVRLittleEndian:
+    if samples > 1 and not deflated:
         return _COPIES * size
     plane = rows * columns
     at_work, window = min(frames, CONCURRENT_IMAGES), min(frames, WINDOW)
