@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -11,13 +14,14 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from coverslip.cli.speech import printable
 from coverslip.errors import CoverslipError, NotDicomError, OutputExistsError, UnreadableFileError
 
 ALL_DONE, SOME_FAILED, MISUSE = 0, 1, 2
@@ -118,6 +122,13 @@ def target_of(source: Source, output: Path, single: bool) -> Path:
     return output / source.relative
 
 
+DISK_FULL = "disk-full"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL_SENTENCE = (
+    "the disk is full, and so the rest was left undone; what was written is whole: make room, then "
+    "go on with --skip-existing"
+)
+
 Job = Callable[[Source], dict[str, Any]]
 """Works on a source and gives a dictionary that JSON can hold; raises `CoverslipError`."""
 
@@ -126,15 +137,17 @@ def attempt(job: Job, skip_existing: bool, source: Source) -> FileResult:
     """Do a job; what is wrong with one source never stops the others."""
     try:
         result = job(source)
-    except NotDicomError as error:
-        status = Status.FAILED if source.is_named else Status.NOT_DICOM
-        return FileResult(status, {}, error.code, str(error))
     except OutputExistsError as error:
         status = Status.EXISTED if skip_existing else Status.FAILED
         return FileResult(status, {}, error.code, str(error))
     except CoverslipError as error:
-        return FileResult(Status.FAILED, {}, error.code, str(error))
+        # By its code: a server's refusal has the same one, and a type of its own.
+        passed_over = error.code == NotDicomError.code and not source.is_named
+        status = Status.NOT_DICOM if passed_over else Status.FAILED
+        return FileResult(status, {}, error.code, str(error))
     except OSError as error:
+        if error.errno in _DISK_FULL:
+            return FileResult(Status.FAILED, {}, DISK_FULL, _DISK_FULL_SENTENCE)
         # The system's own word for what is wrong with a path or a disk; it holds no content.
         reason = error.strerror or type(error).__name__
         message = f"{reason}: expected a file that can be read and a place to write"
@@ -157,6 +170,15 @@ _own_job: list[Callable[[Source], FileResult]] = []
 
 def _take(job: Callable[[Source], FileResult]) -> None:
     _own_job.append(job)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is gone, however it ended."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _attempt_own(source: Source) -> FileResult:
@@ -280,9 +302,9 @@ class Batch:
                 line |= {"code": file.code, "message": file.message}
             print(json.dumps(line), flush=True)
         elif file.code and file.status is Status.FAILED:
-            self._errors.print(f"{source.path}: {file.message}")
+            self._errors.print(f"{printable(str(source.path))}: {file.message}")
         elif not file.code:
-            print(f"{source.path}: {say(file.result)}", flush=True)
+            print(f"{printable(str(source.path))}: {say(file.result)}", flush=True)
 
     def _print_summary(self, summary: Summary) -> None:
         if self._as_json:
@@ -322,10 +344,12 @@ class Batch:
             summary.directories = sources.directories
         with Progress(*columns, console=self._errors, disable=hidden) as progress:
             task = progress.add_task(self._verb, total=len(files))
-            for source, file in zip(files, results, strict=True):
+            for source, file in zip(files, results, strict=False):
                 self._print(source, file, say)
                 summary.add(file)
                 progress.advance(task)
+                if file.code == DISK_FULL:
+                    break
         if len(files) > 1 or not all(source.is_named for source in files):
             self._print_summary(summary)
         bad = any(summary.statuses[status.value] for status in _BAD)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from coverslip.cli import options, remote
 from coverslip.cli.batch import Batch, Job, Source, Sources, collect, misuse, refuse_missing
+from coverslip.cli.speech import printable
 from coverslip.crypto.keys import Identity
 from coverslip.errors import CoverslipError, OutputExistsError
 
@@ -94,7 +95,7 @@ def say(result: dict[str, Any]) -> str:
         lines.append(f"    differs from what was written: {', '.join(result['changes'])}")
     if result["header_part"]:
         lines.append(f"    sealed header part: {result['header_part']}")
-    lines += [f"    {line}" for line in result["listing"]]
+    lines += [f"    {printable(line)}" for line in result["listing"]]
     if "restored" in result:
         lines.append(f"    restored to {result['restored']}: {RESTORED[result['restored_as']]}")
         if result["not_original_because"]:
@@ -126,7 +127,7 @@ def _misused(arguments: argparse.Namespace, sources: Sources) -> str | None:
 
 def as_result(found: Extraction) -> dict[str, Any]:
     """An extraction as JSON holds it."""
-    from coverslip.dicom.record_views import as_json, listing
+    from coverslip.dicom.record_views import as_json, as_lines
 
     return {
         "profile": found.profile,
@@ -138,7 +139,7 @@ def as_result(found: Extraction) -> dict[str, Any]:
         "header_part": "" if found.part_error is None else str(found.part_error),
         "attributes": len(found.record),
         "record": as_json(found.record),
-        "listing": listing(found.record),
+        "listing": as_lines(found.record),
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coverslip.machine import usable_cores
 from coverslip.scheme.profiles import PROFILES, Profile
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def add_batch_engine(parser: argparse.ArgumentParser) -> None:
 
 
 def resolve_threads(arguments: argparse.Namespace) -> None:
-    """Give --threads a number where `add_batch_engine` left that open."""
+    """Give --threads a number where `add_batch_engine` left that open; no more jobs than cores."""
+    arguments.jobs = min(arguments.jobs, usable_cores())
     arguments.threads = arguments.threads or (THREADS if arguments.jobs == 1 else 1)
 
 

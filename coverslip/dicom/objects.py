@@ -15,19 +15,20 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
 
-from coverslip.dicom.instance import (
+from coverslip.dicom.parsing import (
     Instance,
-    as_left,
     check_complete,
     complete_meta,
     image_of,
     is_deflated,
     open_file,
     parse,
+    raw_element,
 )
 from coverslip.errors import CoverslipError, NotAnImageError, TruncatedFileError
 from coverslip.files import check_target, save_dataset, write_dataset
-from coverslip.pixels.frames import Parts, Stored, end_of_fragments
+from coverslip.pixels.scratch import PartStream
+from coverslip.pixels.stored import StoredValue, end_of_fragments
 
 Source = str | Path | bytes | BinaryIO | Dataset
 """A path, the bytes of a file, a binary file open for reading, or a data set with its file meta
@@ -73,7 +74,7 @@ class DicomObject:
     not_image : CoverslipError or None
         Why they cannot; None for an image.
     original : OriginalBytes
-    pixels : Stored or None
+    pixels : StoredValue or None
         Where the value of its pixel data lies in its file.
     is_encapsulated : bool
         Its pixel data are a row of items (PS3.5 section A.4).
@@ -88,7 +89,7 @@ class DicomObject:
     image: Instance | None
     not_image: CoverslipError | None
     original: OriginalBytes
-    pixels: Stored | None = None
+    pixels: StoredValue | None = None
     is_encapsulated: bool = False
     path: Path | None = None
     notes: list[str] = field(default_factory=list)
@@ -193,22 +194,22 @@ def _open(source: Source) -> tuple[BinaryIO, Path | None]:
 def _is_encapsulated(ds: Dataset, tag: int | None) -> bool:
     if tag is None:
         return False
-    element = as_left(ds, tag)
+    element = raw_element(ds, tag)
     if isinstance(element, RawDataElement):
         return element.length == _UNDEFINED
     return bool(element.is_undefined_length)
 
 
 def _raw(ds: Dataset, tag: int) -> RawDataElement | None:
-    element = as_left(ds, tag)
+    element = raw_element(ds, tag)
     return element if isinstance(element, RawDataElement) else None
 
 
-def _where(ds: Dataset, tag: int, path: Path) -> Stored | None:
+def _where(ds: Dataset, tag: int, path: Path) -> StoredValue | None:
     element = _raw(ds, tag)
     if element is None or is_deflated(ds):
         return None
-    return Stored(
+    return StoredValue(
         path, element.value_tell, None if element.length == _UNDEFINED else element.length
     )
 
@@ -329,21 +330,21 @@ def _with_pixels(source: DicomObject, header: Dataset) -> Dataset:
     return out
 
 
-def _copied(stored: Stored, raw: RawDataElement) -> DataElement:
+def _copied(stored: StoredValue, raw: RawDataElement) -> DataElement:
     """Pixel data as they lie in their file, read in parts while they are written."""
     encapsulated = raw.length == _UNDEFINED
     length = _value_length(stored, encapsulated)
     vr = raw.VR or ("OB" if encapsulated else "OW")
-    element = DataElement(raw.tag, vr, Parts(lambda: _parts(stored, length), length))
+    element = DataElement(raw.tag, vr, PartStream(lambda: _parts(stored, length), length))
     element.is_undefined_length = encapsulated
     return element
 
 
-def _value_length(stored: Stored, encapsulated: bool) -> int:
+def _value_length(stored: StoredValue, encapsulated: bool) -> int:
     return end_of_fragments(stored.read) if encapsulated else stored.length
 
 
-def _parts(stored: Stored, length: int) -> Iterator[bytes]:
+def _parts(stored: StoredValue, length: int) -> Iterator[bytes]:
     for at in range(0, length, _CHUNK):
         yield stored.read(at, min(_CHUNK, length - at))
 

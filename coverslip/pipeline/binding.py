@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from coverslip.dicom.instance import Instance
 from coverslip.errors import DamagedMessageError
-from coverslip.pixels.frames import Frames, TurnedFrames
+from coverslip.pixels.frames import Frames, MappedFrames
 from coverslip.scheme.dct import COEFFICIENTS, SIDE, to_blocks
 
 DIGEST_BYTES = 16
@@ -89,7 +89,7 @@ def dark_air(instance: Instance) -> Frames:
     if not instance.inverted:
         return instance.frames
     lo, hi = instance.legal
-    return TurnedFrames(instance.frames, lambda stored: np.int32(lo + hi) - stored)
+    return MappedFrames(instance.frames, lambda stored: np.int32(lo + hi) - stored)
 
 
 def _quantile(counts: NDArray[np.int64], rank: float) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from coverslip.metrics import Psnr, psnr_of
 from coverslip.pipeline.trials import Disturbance
-from coverslip.pixels.frames import Spool
+from coverslip.pixels.scratch import ScratchFile
 from coverslip.scheme.dct import block_view
 from coverslip.scheme.reader import Votes
 
@@ -92,11 +92,11 @@ class SpooledReports(Sequence[FrameReport]):
     Parameters
     ----------
     folder : Path, optional
-        As for `coverslip.pixels.frames.Spool`.
+        As for `coverslip.pixels.scratch.ScratchFile`.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._spool = Spool(folder)
+        self._spool = ScratchFile(folder)
         self._kept: list[_Kept] = []
 
     def extend(self, reports: Iterable[FrameReport]) -> None:

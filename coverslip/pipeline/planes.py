@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coverslip.dicom.instance import Instance
-from coverslip.pixels.frames import Frames, TurnedFrames
+from coverslip.pixels.frames import Frames, MappedFrames
 from coverslip.scheme.profiles import PAPER_BETA, Profile, Scheme
 
 
@@ -96,7 +96,7 @@ def engine_planes(instance: Instance, use_padding: bool = False) -> Planes:
         )
 
     plain = ranged is None and not instance.inverted
-    pixels = instance.frames if plain else TurnedFrames(instance.frames, turn)
+    pixels = instance.frames if plain else MappedFrames(instance.frames, turn)
     return Planes(pixels, instance.legal, value, instance, turn, ranged)
 
 

@@ -20,7 +20,8 @@ from pydicom.uid import UID
 from coverslip.crypto.keys import Recipient
 from coverslip.deidentification import header
 from coverslip.deidentification.basic_profile import new_uid
-from coverslip.dicom.instance import Instance, encoded_value, write_instance
+from coverslip.dicom.encoding import encoded_value
+from coverslip.dicom.instance import Instance, write_instance
 from coverslip.dicom.objects import (
     DicomObject,
     parse_head,

@@ -94,8 +94,10 @@ class Access:
 
 
 def names_of(context: grpc.ServicerContext) -> list[str]:
-    """Names in a caller's certificate: its subject alternative names, or its common name if it has
-    none (RFC 6125, section 6.4.4).
+    """Names in a caller's certificate.
+
+    They are its subject alternative names, or its common name if it has none (RFC 6125, section
+    6.4.4).
     """
     certificate: Mapping[str, list[bytes]] = context.auth_context()
     names = (

@@ -55,9 +55,7 @@ class Call:
 
     @classmethod
     def of(cls, method: str, context: grpc.ServicerContext) -> Call:
-        """The call of a context, with a request id of the server's if the caller's has not the
-        agreed form.
-        """
+        """The call of a context, with a new request id unless the caller's has the agreed form."""
         sent = next(
             (value for name, value in context.invocation_metadata() if name == REQUEST_ID), ""
         )
@@ -161,8 +159,9 @@ class Calls:
 
     @contextmanager
     def work_on(self, call: Call, path: Path) -> Iterator[None]:
-        """A turn, memory and a deadline for work on one instance. Until its turn, the instance
-        takes up a file and no memory.
+        """Give work on one instance a turn, memory and a deadline.
+
+        Until its turn, the instance takes up a file and no memory.
 
         Raises
         ------

@@ -68,6 +68,11 @@ class Capacity:
         """Calls at present."""
         return self._calls
 
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for their turn at present."""
+        return len(self._waiting)
+
     @contextmanager
     def call(self) -> Iterator[None]:
         """Take one call on.

@@ -386,8 +386,9 @@ class Client:
         cropped: bool = False,
         timeout: float | None = None,
     ) -> Iterator[ExtractResult | RemoteError]:
-        """Read the records of many files; parameters and results as for `extract` and
-        `embed_series`.
+        """Read the records of many files.
+
+        Parameters and results are as for `extract` and `embed_series`.
         """
         options = extract_options(identity.recipient, profile, without_model, cropped)
         again = Replayable(instances)

@@ -89,8 +89,9 @@ class Connection:
     def stream(
         self, send: Callable[[float | None], Iterator[_Answer]], timeout: float | None
     ) -> Iterator[_Answer]:
-        """The answers to a stream; parameters and errors as for `ask`. ``send`` starts over each
-        time it is called.
+        """The answers to a stream; parameters and errors as for `ask`.
+
+        ``send`` starts the stream over each time it is called.
         """
         attempts = _Attempts(self._target, self._credentials, timeout)
         answered = False

@@ -13,7 +13,8 @@ from pydicom.uid import (
 )
 
 from coverslip.parallel import CONCURRENT_IMAGES
-from coverslip.pixels.frames import HELD, WINDOW
+from coverslip.pixels.frames import WINDOW
+from coverslip.pixels.scratch import HELD_BYTES
 
 _BYTES_PER_PIXEL_AT_WORK = 120
 """For each pixel of frames that are embedded or read back at the same time. Measured for a single
@@ -64,7 +65,7 @@ def estimate_memory(path: Path) -> int:
     frame_bytes = plane * (_BYTES_PER_PIXEL_AT_WORK * at_work + _BYTES_PER_PIXEL * window)
     if in_file:
         # Everything else in the file is read into memory, however long it is.
-        return _COPIES * min(size, max(size - in_file, 0) + HELD) + frame_bytes
+        return _COPIES * min(size, max(size - in_file, 0) + HELD_BYTES) + frame_bytes
     # Compressed files do not always say where their frames begin; those are decoded all at once.
     return _COPIES * size + frame_bytes + _BYTES_PER_HELD_PIXEL * plane * frames
 

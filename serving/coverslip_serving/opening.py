@@ -1,6 +1,4 @@
-"""Opening records on the server: only with keys from its operator, and only for certificates with
-that right.
-"""
+"""Opens records on the server, with keys from its operator, for certificates with that right."""
 
 from __future__ import annotations
 

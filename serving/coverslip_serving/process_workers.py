@@ -74,8 +74,10 @@ class ProcessWorkers:
         return sum(self._retries.copy().values())
 
     def probe(self) -> None:
-        """As `Workers.probe`. The first probe goes on until every process has answered: the fast
-        ones take probes that were meant for the slow.
+        """As `Workers.probe`.
+
+        The first probe goes on until every process has answered: fast processes take probes that
+        were meant for slow ones.
         """
         wanted = 1 if self._warm else self._count
         answered: set[int] = set()
@@ -123,8 +125,9 @@ class ProcessWorkers:
     def _wait_for(
         self, future: Future[WorkerResult], caller: Deadline | None, path: Path | None
     ) -> WorkerResult:
-        """Wait for a result even after its caller is gone: until the worker stops, it uses files
-        and memory.
+        """Wait for a result, even after its caller is gone.
+
+        Until the worker stops, it uses files and memory.
 
         Raises
         ------

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from coverslip.errors import NoServerError
+from coverslip_serving import Client
 from coverslip_serving.access import is_loopback
-from coverslip_serving.client import Client
 from coverslip_serving.credentials import Credentials
 
 

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 import tensorflow as tf
@@ -49,9 +48,7 @@ class LoadedModel:
         self._warm_up(folder / "assets.extra" / "tf_serving_warmup_requests")
 
     def _warm_up(self, path: Path) -> None:
-        """Run the model's own warm-up requests, so that the first caller need not wait for work
-        that is done once.
-        """
+        """Run the model's own warm-up requests, so that the first caller need not wait longer."""
         if not path.is_file():
             return
         for line in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
@@ -241,7 +238,7 @@ def existing_versions(folder: Path) -> list[int]:
 
 def _wanted_versions(config: model_server_config_pb2.ModelConfig, existing: list[int]) -> list[int]:
     """Versions that a model's policy asks for."""
-    policy: Any = config.model_version_policy
+    policy = config.model_version_policy
     kind = policy.WhichOneof("policy_choice")
     if kind == "all":
         return existing

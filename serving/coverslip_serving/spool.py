@@ -1,5 +1,6 @@
-"""Files of instances while they are worked on. Only this process may read them, and they are
-deleted as soon as their call is answered.
+"""Files of instances while they are worked on.
+
+Only this user may read them, and they are deleted as soon as their call is answered.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""TensorFlow Serving as an engine. Only pixels and phases cross to it, and stego pixels and phases
-come back.
+"""TensorFlow Serving as an engine.
+
+Only pixels and phases go to it, and stego pixels, outlines and phases come back.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Where a gateway's work is done: in its own threads, or in processes beside it, which Python's
-global lock does not serialise.
+"""Where a gateway's work is done: in its threads, or in processes beside it.
+
+Processes are the default: Python's global lock serialises threads.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import pytest
 from coverslip_serving.capacity import Capacity, Limits
 from coverslip_serving.deadline import Deadline
 from coverslip_serving.errors import BusyError, CancelledError, DeadlinePassedError, TooLargeError
+from tests.serving.conftest import until
 
 
 def soon(seconds=5.0, alive=True):
@@ -39,7 +40,7 @@ def test_turns_are_first_come_first_served():
         for number in range(8):
             threads.append(threading.Thread(target=work, args=(number,)))
             threads[-1].start()
-            time.sleep(0.02)
+            until(lambda waiting=number + 1: room.waiting == waiting)
     for thread in threads:
         thread.join()
     assert order == list(range(8))

@@ -88,7 +88,7 @@ def refusal(call):
 
 
 @pytest.mark.parametrize("name", IN_HEADER)
-def test_what_pixels_cannot_carry_the_header_does_and_the_original_comes_back(
+def test_the_header_carries_what_pixels_cannot_and_the_original_comes_back(
     client, identity, name, tmp_path
 ):
     done = client.embed(sample(name), identity.recipient)
@@ -146,7 +146,7 @@ def test_pixels_carry_and_the_record_is_verified_by_the_client(stego, client, co
     ],
     ids=["in the body", "in the air"],
 )
-def test_a_changed_file_is_told_and_its_record_still_read(client, stego, identity, place, changes):
+def test_a_changed_file_is_reported_and_its_record_still_read(client, stego, identity, place, changes):
     found = client.extract(altered(stego.instance, *place), identity)
     assert (found.binding, found.changes) == (Binding.CHANGED, changes)
     assert len(found.record) > 20

@@ -11,7 +11,6 @@ from threading import Event, Thread
 
 import grpc
 import pytest
-from pydicom import dcmread
 
 from coverslip_serving import (
     Client,
@@ -30,7 +29,7 @@ from coverslip_serving.connection import ATTEMPTS
 from coverslip_serving.resending import pauses
 from coverslip_serving.series import Replayable
 from coverslip_serving.sizes import MIB
-from tests.serving.conftest import running
+from tests.serving.conftest import repeat_frames, running
 from tests.serving.test_access import Authority
 
 pytestmark = pytest.mark.slow
@@ -208,12 +207,7 @@ def test_a_stream_is_sent_again_from_its_start_even_if_its_instances_come_once(
     proxied, cover, identity, tmp_path
 ):
     client, proxy = proxied
-    long = tmp_path / "long.dcm"
-    dataset = dcmread(cover)
-    dataset.decompress()
-    dataset.NumberOfFrames = 4
-    dataset.PixelData = dataset.PixelData * 4
-    dataset.save_as(long)
+    long = repeat_frames(cover, 4, tmp_path / "long.dcm")
     assert long.stat().st_size > 2 * MIB
     proxy.refusals = 2
     once = ((label, path) for label, path in [("cover", cover), ("long", long)])

@@ -45,8 +45,8 @@ def message(name, module):
 @cache
 def restated():
     here = Path(__file__).parent
-    with tempfile.TemporaryDirectory() as made:
-        target = Path(made) / "set"
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "set"
         words = [
             sys.executable,
             "-m",

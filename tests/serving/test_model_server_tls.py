@@ -88,6 +88,12 @@ def test_a_gateway_without_a_certificate_of_theirs_is_not_answered(server, autho
     refused(server, Credentials(authority.roots))
     refused(server, Credentials(authority.roots, *stranger.issue("gateway")))
     refused(server, None)
+    # With the right certificate the same server answers, in the same time.
+    engine = TfServingEngine(
+        server.address(), timeout=20, tls=Credentials(authority.roots, *authority.issue("gateway"))
+    )
+    assert engine.segment(PIXELS).mask.shape == PIXELS.shape
+    engine.close()
 
 
 def test_a_gateway_that_does_not_trust_its_model_server_is_not_ready_and_says_so(
@@ -106,10 +112,10 @@ def test_a_gateway_that_does_not_trust_its_model_server_is_not_ready_and_says_so
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=10
             )
-        with Client(gateway.address()) as client, pytest.raises(RemoteError) as told:
+        with Client(gateway.address()) as client, pytest.raises(RemoteError) as refusal:
             client.segment(cover)
     assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
-    assert (told.value.status, told.value.code) == ("UNAVAILABLE", "not-ready")
+    assert (refusal.value.status, refusal.value.code) == ("UNAVAILABLE", "not-ready")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import threading
 from functools import partial
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from coverslip.cli import options
 from coverslip.cli.batch import ALL_DONE, SOME_FAILED, misuse
 from coverslip.errors import CoverslipError
+from coverslip.machine import usable_cores
 from coverslip.models import ModelKind, find_model, latest_version
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--parallel",
-        default=os.cpu_count() or 2,
+        default=usable_cores(),
         help="instances worked on at the same time (default: the cores)",
         **whole,
     )
@@ -195,8 +195,9 @@ def _open_engine(arguments: argparse.Namespace) -> Engine:
 
 
 def _open_workers(arguments: argparse.Namespace) -> Workers:
-    """Processes, or threads for TensorFlow, which takes half a gigabyte in each process and has
-    threads of its own.
+    """Processes or threads, as chosen; threads by default for TensorFlow.
+
+    It takes half a gigabyte in each process and has threads of its own.
     """
     from coverslip_serving.process_workers import ProcessWorkers
     from coverslip_serving.workers import ThreadWorkers
@@ -206,7 +207,7 @@ def _open_workers(arguments: argparse.Namespace) -> Workers:
     if count is None:
         count = 0 if tensorflow else arguments.parallel
     if arguments.threads is None:
-        arguments.threads = max((os.cpu_count() or 2) // max(count, 1), 1)
+        arguments.threads = max(usable_cores() // max(count, 1), 1)
     if not count:
         return ThreadWorkers(_open_engine(arguments))
     name = "tf-serving" if arguments.tf_serving else arguments.engine
