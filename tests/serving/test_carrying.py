@@ -146,7 +146,9 @@ def test_pixels_carry_and_the_record_is_verified_by_the_client(stego, client, co
     ],
     ids=["in the body", "in the air"],
 )
-def test_a_changed_file_is_reported_and_its_record_still_read(client, stego, identity, place, changes):
+def test_a_changed_file_is_reported_and_still_gives_its_record(
+    client, stego, identity, place, changes
+):
     found = client.extract(altered(stego.instance, *place), identity)
     assert (found.binding, found.changes) == (Binding.CHANGED, changes)
     assert len(found.record) > 20
