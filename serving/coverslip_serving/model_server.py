@@ -1,8 +1,8 @@
 """A stand-in for TensorFlow Serving: its gRPC API over a SavedModel.
 
-It is for tests and for places without containers. It has Predict, GetModelMetadata, GetModelStatus and HandleReloadConfigRequest, with TensorFlow
-Serving's version policies, version labels and status codes. It does not batch, has no REST port and
-is not tuned. For production, use TensorFlow Serving.
+It is for tests and for places without containers. It has Predict, GetModelMetadata, GetModelStatus
+and HandleReloadConfigRequest, with TensorFlow Serving's version policies, version labels and status
+codes. It does not batch, has no REST port and is not tuned. For production, use TensorFlow Serving.
 """
 
 from __future__ import annotations
