@@ -38,6 +38,7 @@ from coverslip.errors import (
     CoverslipError,
     DoesNotComeBackError,
     HeaderOnlyError,
+    LossySourceError,
     NoBodyError,
     NoCarriersError,
     RecordTooLargeError,
@@ -351,6 +352,8 @@ def reasons_against_pixels(
     if source.image is not None and source.image.is_lossy:
         error = not_writable(source.transfer_syntax)
         return [HeaderReason(error.code, str(error))]
+    if isinstance(source.not_image, LossySourceError):
+        return [HeaderReason(source.not_image.code, str(source.not_image))]
     excluded = judge(judged, options.allow).excluded_by
     reasons = [HeaderReason(kind.value, describe(kind)) for kind in excluded]
     if source.not_image is not None and not reasons:
