@@ -46,7 +46,7 @@ from coverslip.pipeline.reading import (
     read_votes,
     uid_key,
 )
-from coverslip.pipeline.sealed_header import has_pixels_of, is_bound_to
+from coverslip.pipeline.sealed_header import content_digest, has_pixels_of, is_bound_to
 from coverslip.scheme.profiles import PROFILES, Profile, Scheme, readable
 from coverslip.scheme.reader import Votes
 
@@ -295,7 +295,7 @@ def _is_bound(
     if binding is not None:
         return is_bound_to(source, binding)
     if found.carried is Carried.HEADER and part is not None and part.content:
-        return header.content_digest(source.dataset) == part.content
+        return content_digest(source, source.dataset) == part.content
     return None
 
 
