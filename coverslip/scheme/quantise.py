@@ -23,16 +23,19 @@ TIE = 1.37e-4
 """Taken away before rounding, in steps and in grey levels: with whole steps exact halves are
 common, and this settles them alike in every runtime."""
 
-COST_CAP = (1 << 17) - 1
-"""Costs at or above this (grey levels squared) rank alike: the graph sorts by slot and cost with
-one whole number for both.
+COST_CAP = (1 << 18) - 1
+"""Prices at or above this rank alike: the graph sorts by slot and price with one whole number for
+both.
 """
 
-
-NEAR_PENALTY = (COST_CAP + 1) // 2
-"""Added to the cost of blocks near the body, whose own cost is capped below it: they are taken
-after all that are far.
-"""
+NEAR_PENALTY = 1 << 16
+FLAT_PENALTY = 1 << 17
+"""Added to the cost of blocks near the body, and to that of blocks of one value, whose own cost is
+capped below the first: those near the body are taken after all that are far, and those of one value
+after all others. Most of these are the corners around the circle that a CT is reconstructed in,
+where a look at the histogram shows carriers. Of 462 labelled slices, 132 had more than 90 % of their
+carriers there when they came first, and 38 have; as they are the cheapest, this costs 1.3 dB on CT
+and 0.7 dB on MR."""
 
 
 @dataclass(frozen=True)
@@ -178,11 +181,15 @@ def lift(rounded: NDArray[np.int64], step: float, legal: tuple[int, int]) -> Lif
     return Lift(by, whole, (lowest + whole - spare >= lo) & (highest + whole + spare <= hi))
 
 
-def rank(cost: NDArray[np.int64], near: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Cost by which blocks are chosen, from their own cost [Hb, Wb] and whether they are near the
-    body [Hb, Wb].
+def rank(
+    cost: NDArray[np.int64], near: NDArray[np.bool_], flat: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Price by which blocks are chosen, from their own cost, whether they are near the body, and
+    whether they are of one value; [Hb, Wb] all.
     """
-    return np.asarray(np.minimum(cost, NEAR_PENALTY - 1) + near * NEAR_PENALTY)
+    return np.asarray(
+        np.minimum(cost, NEAR_PENALTY - 1) + near * NEAR_PENALTY + flat * FLAT_PENALTY
+    )
 
 
 def choose(
@@ -262,9 +269,9 @@ def embed_plane(
     cost = np.zeros(allowed.size, dtype=np.int64)
     usable = np.zeros(allowed.size, dtype=bool)
     cost[index], usable[index] = moved.cost, moved.usable
-    carriers = choose(
-        rank(cost.reshape(allowed.shape), near), usable.reshape(allowed.shape), slots, votes
-    )
+    flat = blocks.max(axis=-1) == blocks.min(axis=-1)
+    price = rank(cost.reshape(allowed.shape), near, flat)
+    carriers = choose(price, usable.reshape(allowed.shape), slots, votes)
     stego_blocks = blocks.reshape(-1, COEFFICIENTS).copy()
     kept = carriers.reshape(-1)[index]
     stego_blocks[index[kept]] = moved.pixels[kept]

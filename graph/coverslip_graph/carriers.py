@@ -16,7 +16,7 @@ import tensorflow as tf
 from coverslip.scheme import carriers as scheme
 from coverslip.scheme.carriers import NEAR, SLOPES, WINDOW
 from coverslip.scheme.dct import COEFFICIENTS, SIDE
-from coverslip.scheme.quantise import COST_CAP, NEAR_PENALTY
+from coverslip.scheme.quantise import COST_CAP, FLAT_PENALTY, NEAR_PENALTY
 from coverslip_graph.blocks import apply, at_least, per_image
 
 RANKS = tuple(map(scheme.as_fraction, (scheme.GATE_RANK,) * 3 + (scheme.BRIGHT_RANK,)))
@@ -340,11 +340,12 @@ def _only(values: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
     return values * inside + (1.0 - inside) * _OUTSIDE
 
 
-def rank(cost: tf.Tensor, near: tf.Tensor) -> tf.Tensor:
-    """Cost by which blocks are chosen: `coverslip.scheme.quantise.rank`; float32 [B, Hb, Wb], from
-    cost and near, both float32.
+def rank(cost: tf.Tensor, near: tf.Tensor, uneven: tf.Tensor) -> tf.Tensor:
+    """Price by which blocks are chosen: `coverslip.scheme.quantise.rank`; float32 [B, Hb, Wb], from
+    cost, near, and whether blocks have more than one value, all float32.
     """
-    return tf.minimum(cost, float(NEAR_PENALTY - 1)) + near * float(NEAR_PENALTY)
+    own = tf.minimum(cost, float(NEAR_PENALTY - 1))
+    return own + near * float(NEAR_PENALTY) + (1.0 - uneven) * float(FLAT_PENALTY)
 
 
 def choose(cost: tf.Tensor, usable: tf.Tensor, slots: tf.Tensor, votes: tf.Tensor) -> tf.Tensor:

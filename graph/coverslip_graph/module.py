@@ -129,7 +129,7 @@ def embed_planes(
     levels = measure_blocks(cut, tf.cast(padding, tf.float32))
     allowed = allowed_blocks(levels, touched, bounds)
     moved = move(cut, phases, coefficients, step, bounds)
-    price = rank(moved.cost, near_blocks(touched))
+    price = rank(moved.cost, near_blocks(touched), levels.uneven)
     carriers = choose(price, moved.usable * allowed, slots, votes)
     kept = moved.change * tf.expand_dims(carriers, 3)
     stego = pixels + tf.cast(block.from_blocks(kept, tf.shape(pixels)), tf.int32)
