@@ -9,33 +9,49 @@ PROTOS = $(wildcard protos/coverslip/*/v1/*.proto protos/coverslip/v1/*.proto)
 NODE = serving/examples/node
 PIP = -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
-.PHONY: help demo test node check lint types bench disturbances matrix evaluate model card clean system peers
+.PHONY: help demo test node check lint types bench disturbances matrix evaluate model card clean \
+	system-packages lint-protos docs sbom coverage
 
 help:
 	@echo "make demo      base install only; the whole way on a real CT, with a picture, in out/demo"
-	@echo "make test      everything installed, all tests"
-	@echo "make check     ruff, mypy and the fast tests"
-	@echo "make node      the Node.js example's packages and generated stubs, and buf, which lints the contract"
+	@echo "make test      everything installed, system packages too; all tests"
+	@echo "make check     lint, types and the fast tests; needs no npm and no system packages"
+	@echo "make lint      ruff, spelling, and which package may import which"
+	@echo "make types     mypy"
+	@echo "make lint-protos  the wire contract against buf's rules; buf comes from npm"
+	@echo "make node      the Node.js example's packages and generated stubs, and buf"
+	@echo "make system-packages  dcmtk, libgdcm-tools, dicom3tools, orthanc, libzbar0 for the tests (root)"
+	@echo "make coverage  all tests; which lines and branches they run, in build/coverage/html"
+	@echo "make docs      the documentation as a site, with the API reference, in build/site"
+	@echo "make sbom      bill of materials: base install and released model, in build/sbom.cdx.json"
 	@echo "make bench     time of each part, as ratios in one run"
 	@echo "make disturbances  share of slices of ../shared/data read back after noise, lossy codecs and cropping"
 	@echo "make matrix    every runtime writes, every runtime and numpy read"
 	@echo "make evaluate  every slice of ../shared/data embedded and read back, as a table"
 	@echo "make model     train and export the released model again from ../shared/data, measure it and write its card"
 	@echo "make card      only measure the released model and write its card"
+	@echo "make clean     remove the environments and what was built"
 
-# zbar is a second QR reader beside zxing-cpp, which is a wheel: without the system library the first one does the job.
-system:
-	@$(PYTHON) -c 'import ctypes.util, sys; sys.exit(not ctypes.util.find_library("zbar"))' \
-	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -y -q libzbar0 >/dev/null 2>&1 \
-	|| { apt-get update -q >/dev/null 2>&1 && apt-get install -y -q libzbar0 >/dev/null 2>&1; }; }; } \
-	|| echo "zbar's system library is not there; zxing-cpp alone reads the QR symbols"
-
-# Programs of others that the tests let read what Coverslip writes; the tests that need one say so and are skipped without it.
-peers:
-	@for program in dcmdump:dcmtk gdcmconv:libgdcm-tools dciodvfy:dicom3tools; do \
-		command -v $${program%%:*} >/dev/null || missing="$$missing $${program#*:}"; \
-	done; test -z "$$missing" || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q >/dev/null 2>&1 \
-	&& apt-get install -y -q $$missing >/dev/null 2>&1; } || echo "not installed:$$missing"
+# Programs of others that the tests let read what Coverslip writes, and zbar, a second QR reader
+# beside zxing-cpp. Nothing needs them: a test whose program is missing is skipped. Debian's Orthanc
+# comes with a service, which is stopped: the tests start their own.
+system-packages:
+	@missing=; PATH="$$PATH:/usr/sbin"; \
+	for pair in dcmdump:dcmtk gdcmconv:libgdcm-tools dciodvfy:dicom3tools Orthanc:orthanc; do \
+		command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair#*:}"; \
+	done; \
+	$(PYTHON) -c 'import ctypes.util, sys; sys.exit(not ctypes.util.find_library("zbar"))' \
+		|| missing="$$missing libzbar0"; \
+	test -z "$$missing" && exit; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing system packages with apt-get:$$missing"; \
+		if { apt-get update -q && apt-get install -y -q $$missing; } >/dev/null 2>&1; then \
+			case "$$missing" in *orthanc*) \
+				systemctl disable --quiet --now orthanc >/dev/null 2>&1;; esac; \
+			exit 0; \
+		fi; \
+	fi; \
+	echo "system packages not installed, tests that need them are skipped:$$missing"
 
 $(DEMO_VENV)/.ready: pyproject.toml $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "Python 3.10, 3.11 or 3.12 is needed, with venv"; exit 2; }
@@ -50,7 +66,7 @@ $(VENV)/.ready: pyproject.toml $(CONSTRAINTS) requirements/full.txt requirements
 	$(VENV)/bin/python $(PIP) --no-deps -r requirements/no-deps.txt
 	touch $@
 
-demo: system $(DEMO_VENV)/.ready
+demo: $(DEMO_VENV)/.ready
 	$(DEMO_VENV)/bin/coverslip demo --output out/demo
 
 # The example of a client in another language, its generated stubs, and buf, which lints the contract. Node.js comes out of the environment.
@@ -61,20 +77,34 @@ $(NODE)/node_modules/.ready: $(VENV)/.ready $(NODE)/package.json $(PROTOS)
 
 node: $(NODE)/node_modules/.ready
 
-test: system peers $(VENV)/.ready node
+test: system-packages $(VENV)/.ready lint-protos
 	$(VENV)/bin/python -m pytest
+
+coverage: system-packages $(VENV)/.ready node
+	$(VENV)/bin/python -m pytest --cov --cov-report=term --cov-report=html
 
 check: $(VENV)/.ready lint types
 	$(VENV)/bin/python -m pytest -q -m "not slow"
 
-lint: $(VENV)/.ready node
+lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/typos
+
+# Apart from lint because buf comes from npm.
+lint-protos: node
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(NODE)/node_modules/.bin/buf lint protos
 
 types: $(VENV)/.ready
 	$(VENV)/bin/python -m mypy -p coverslip -p coverslip_edge -p coverslip_graph -p coverslip_serving -p coverslip_training
+	$(VENV)/bin/python -m mypy tools
+
+docs: $(VENV)/.ready
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+
+sbom: $(VENV)/.ready $(DEMO_VENV)/.ready
+	$(VENV)/bin/python tools/sbom.py $(DEMO_VENV) --output build/sbom.cdx.json
 
 bench: $(VENV)/.ready
 	$(VENV)/bin/python benchmarks/parts.py

@@ -1,8 +1,7 @@
-"""A LiteRT runtime in a process of its own.
+"""Runs a LiteRT runtime in a process of its own.
 
-Beside TensorFlow in one process, tflite-runtime takes TensorFlow's kernels for its own, which are
-of the same names and newer: what it does by itself, on a console, only a process without TensorFlow
-tells.
+In one process with TensorFlow, tflite-runtime uses TensorFlow's kernels, which have the same names
+and are newer. Its own behaviour on a console shows only in a process without TensorFlow.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from coverslip.engine import Embedded, EmbedRequest, Measured, Segmented
 from coverslip_edge.engine import LiteRtEngine
 
 _engines: list[LiteRtEngine] = []
-"""The engine of this process, where it is such a one."""
+"""The engine of a worker process; empty in the main process."""
 
 
 def _start(runtime: str, threads: int) -> None:
@@ -31,12 +30,12 @@ def _call(name: str, arguments: Sequence[Any]) -> Any:
 
 
 class ApartEngine:
-    """See `coverslip.engine.Engine`; errors of the engine come through.
+    """A `LiteRtEngine` in another process; see `coverslip.engine.Engine`. Errors are passed on.
 
     Parameters
     ----------
     runtime : str
-        Module of the runtime.
+        Module of the runtime, one of `coverslip_edge.engine.RUNTIMES`.
     threads : int
     """
 
@@ -49,13 +48,13 @@ class ApartEngine:
 
     def segment(self, pixels: NDArray[np.int32]) -> Segmented:
         """Outline the body."""
-        found: Segmented = self._pool.submit(_call, "segment", (pixels,)).result()
-        return found
+        segmented: Segmented = self._pool.submit(_call, "segment", (pixels,)).result()
+        return segmented
 
     def embed(self, request: EmbedRequest) -> Embedded:
         """Embed a phase plane."""
-        done: Embedded = self._pool.submit(_call, "embed", (request,)).result()
-        return done
+        embedded: Embedded = self._pool.submit(_call, "embed", (request,)).result()
+        return embedded
 
     def extract(self, pixels: NDArray[np.int32], step: NDArray[np.float32]) -> Measured:
         """Measure phases."""

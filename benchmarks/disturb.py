@@ -1,9 +1,8 @@
-"""What may happen to a stego image on its way: noise, lossy codecs, cropping. All work on integer
-planes in their legal range.
+"""Disturbs stego images: noise, lossy codecs, cropping, on integer planes in their legal range.
 
-Noise has the strength of the paper's Table 6 (Saidi et al. 2024), as PSNR with the image's own
-range as the peak, because the paper stretches every image over its own lowest and highest pixel
-before anything else. The 8-bit scaling for JPEG is over that range too.
+Noise has the strength of the paper's Table 6 (Saidi et al. 2024). Its PSNR has the image's own
+range as the peak, because the paper first stretches every image between its lowest and highest
+pixel. The 8-bit scaling for JPEG is over that range too.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from coverslip.pipeline import trials
 
 Plane = NDArray[np.int32]
 Disturbance = Callable[[Plane, tuple[int, int], np.random.Generator], Plane]
-"""From a plane int32 [H, W], its legal range and a source of chance to the disturbed plane."""
+"""Disturbs a plane int32 [H, W], given its legal range and a random generator."""
 
 GAUSSIAN_DB, UNIFORM_DB, IMPULSE_DB = 53.36, 53.33, 53.39
 """PSNR of the paper's Table 6."""
@@ -33,9 +32,7 @@ def own_range(plane: Plane) -> tuple[int, int]:
 
 
 def deviation(plane: Plane, decibel: float) -> float:
-    """Standard deviation in grey levels of noise that leaves this PSNR, peak = the image's own
-    range.
-    """
+    """Standard deviation, grey levels, of noise with this PSNR (peak: the image's own range)."""
     lo, hi = own_range(plane)
     return float((hi - lo) / 10 ** (decibel / 20))
 
@@ -56,7 +53,7 @@ def uniform(plane: Plane, legal: tuple[int, int], random: np.random.Generator) -
 
 
 def impulses(plane: Plane, share: float, random: np.random.Generator) -> Plane:
-    """A share of the pixels set to the image's own lowest or highest, half and half."""
+    """Set a share of the pixels to the image's lowest or highest value, half of them to each."""
     lo, hi = own_range(plane)
     chance = random.random(plane.shape)
     return np.where(chance < share / 2, lo, np.where(chance > 1 - share / 2, hi, plane)).astype(
@@ -65,7 +62,7 @@ def impulses(plane: Plane, share: float, random: np.random.Generator) -> Plane:
 
 
 def salt_and_pepper(plane: Plane, _legal: tuple[int, int], random: np.random.Generator) -> Plane:
-    """Impulses at the paper's strength: the few that PSNR leaves room for."""
+    """Impulses at the paper's strength, which are few."""
     lo, hi = own_range(plane)
     each = ((plane - float(lo)) ** 2 + (float(hi) - plane) ** 2).mean() / 2
     return impulses(plane, deviation(plane, IMPULSE_DB) ** 2 / each, random)
@@ -74,12 +71,12 @@ def salt_and_pepper(plane: Plane, _legal: tuple[int, int], random: np.random.Gen
 def harsh_salt_and_pepper(
     plane: Plane, _legal: tuple[int, int], random: np.random.Generator
 ) -> Plane:
-    """Impulses on one pixel in a hundred, which is not in the paper."""
+    """Impulses on one pixel in a hundred; not in the paper."""
     return impulses(plane, HARSH_IMPULSES, random)
 
 
 def jpeg2000(plane: Plane, legal: tuple[int, int], _random: np.random.Generator) -> Plane:
-    """JPEG 2000 as the product tries it itself."""
+    """JPEG 2000, as Coverslip tries it when it embeds."""
     return trials.jpeg2000(plane, legal)
 
 
@@ -93,30 +90,29 @@ def jpeg_ls_near(plane: Plane, legal: tuple[int, int], _random: np.random.Genera
 
 
 def jpeg(plane: Plane, legal: tuple[int, int], _random: np.random.Generator) -> Plane:
-    """JPEG as the product tries it itself."""
+    """JPEG, as Coverslip tries it when it embeds."""
     return trials.jpeg(plane, legal)
 
 
 def edges(share: float, shape: tuple[int, int], random: np.random.Generator) -> tuple[slice, slice]:
-    """What is left of rows and columns when every edge loses a random number of them, from 1 to
-    this share of the side.
-    """
+    """Choose the rows and columns left when each edge loses from 1 to this share of the side."""
     top, bottom = random.integers(1, max(int(share * shape[0]), 1) + 1, 2)
     left, right = random.integers(1, max(int(share * shape[1]), 1) + 1, 2)
     return slice(int(top), int(shape[0] - bottom)), slice(int(left), int(shape[1] - right))
 
 
 def cropping(share: float) -> Disturbance:
-    """Rows and columns cut away as `edges` says; the grid of blocks moves with them."""
+    """Cut rows and columns away as `edges` chooses; the grid of blocks moves with them."""
 
     def crop(plane: Plane, _legal: tuple[int, int], random: np.random.Generator) -> Plane:
-        return np.ascontiguousarray(plane[edges(share, plane.shape, random)])
+        rows, columns = edges(share, (plane.shape[0], plane.shape[1]), random)
+        return np.ascontiguousarray(plane[rows, columns])
 
     return crop
 
 
 def untouched(plane: Plane, _legal: tuple[int, int], _random: np.random.Generator) -> Plane:
-    """As it was."""
+    """Return the plane unchanged."""
     return plane
 
 
@@ -126,10 +122,10 @@ CROPS = {
     "cropped by up to 12 %": 0.12,
     "cropped by up to 25 %": 0.25,
 }
-"""What is cut off each edge at most, as a share of the side."""
+"""Most that is cut off each edge, as a share of the side."""
 
 LISTED_CROP = 0.06
-"""The most of it that `robust` is for."""
+"""Largest of these shares that `robust` is meant to survive."""
 
 LISTED: dict[str, Disturbance] = {
     "nothing": untouched,
@@ -141,10 +137,10 @@ LISTED: dict[str, Disturbance] = {
     "JPEG, quality 75": jpeg,
     **{name: cropping(share) for name, share in CROPS.items() if share <= LISTED_CROP},
 }
-"""What `robust` is for."""
+"""Disturbances that `robust` is meant to survive."""
 
 HARSHER: dict[str, Disturbance] = {
     "salt and pepper, 1 %": harsh_salt_and_pepper,
     **{name: cropping(share) for name, share in CROPS.items() if share > LISTED_CROP},
 }
-"""What is told beside it."""
+"""Harsher disturbances, reported beside them."""

@@ -1,9 +1,9 @@
-"""Share of slices whose record comes back exactly after a disturbance, by profile and modality.
-Prints a table: `make disturbances`.
+"""Measures the share of records read back exactly after a disturbance: `make disturbances`.
 
-The slices lie in ../shared/data and are not part of the project. An invented patient is written
-into each header, the slice is embedded with the released model, its pixels are disturbed, and the
-record is read with numpy alone. Slices that are refused when embedding are told apart.
+Prints a table by profile and modality. The slices are in ../shared/data, which is not part of the
+project. A fake patient is written into each header, the slice is embedded with the released model,
+its pixels are disturbed, and the record is read with numpy alone. Slices whose embedding is refused
+are counted separately.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from disturb import CROPS, HARSHER, LISTED, edges
 from evaluate import DATA, prepared, spread
+from numpy.typing import NDArray
 from page import SCHEME, write_block
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
@@ -36,20 +37,22 @@ from coverslip.scheme.profiles import PROFILES, Profile
 from coverslip_edge.engine import LiteRtEngine
 
 WANTED = 0.99
-"""Share of slices that `robust` must give back under everything in `disturb.LISTED`."""
+"""Least share of records that `robust` must give back under everything in `disturb.LISTED`."""
 
 REACHED = (0.9, 0.8, 0.7, 0.6, 0.0)
-"""Least shares of the groups of modules that a crop leaves a carrier; crops are told by these too,
-whatever was cut off.
-"""
+"""Bounds for grouping crops by the share of slots that still have a carrier."""
 
 DISTURBANCES = {**LISTED, **HARSHER}
 
-Results = dict[str, list[dict[str, object]]]
+Outcome = dict[str, object]
+"""Results of one slice by name: of the embedding, and of every disturbance."""
+
+Results = dict[str, list[Outcome]]
+"""Outcomes by profile."""
 
 
-def with_pixels(stego: Path, plane: np.ndarray, path: Path) -> None:
-    """The stego file with other pixels, int32 [H, W], uncompressed."""
+def with_pixels(stego: Path, plane: NDArray[np.int32], path: Path) -> None:
+    """Write the stego file with other pixels, int32 [H, W], uncompressed."""
     dataset = dcmread(stego)
     kind = f"<{'i' if dataset.PixelRepresentation else 'u'}{dataset.BitsAllocated // 8}"
     dataset.Rows, dataset.Columns = plane.shape
@@ -60,12 +63,13 @@ def with_pixels(stego: Path, plane: np.ndarray, path: Path) -> None:
 
 
 def comes_back(disturbed: Path, expected: bytes, identity: Identity, cropped: bool) -> bool:
-    """Whether a disturbed file gives the exact record."""
+    """Whether the pixels of a disturbed file give the exact record."""
     try:
-        found = pipeline.extract(read_instance(disturbed), identity, cropped=cropped)
+        extraction = pipeline.extract(read_instance(disturbed), identity, cropped=cropped)
     except CoverslipError:
         return False
-    return records.encode(found.record) == expected
+    pixels = extraction.carried is pipeline.Carried.PIXELS
+    return pixels and records.encode(extraction.record) == expected
 
 
 def one(
@@ -76,16 +80,17 @@ def one(
     identity: Identity,
     names: list[str],
     folder: Path,
-) -> dict[str, object]:
-    """Embed one slice, disturb it in every way, read it each time."""
+) -> Outcome:
+    """Embed one slice, disturb it in every way, and read each result."""
     cover = read_instance(prepared(row, seed, folder))
     _, record, _ = header.deidentify(
         cover.dataset, pipeline.uid_key(identity.recipient), allow_burned_in=False
     )
     expected = records.encode(record)
-    outcome: dict[str, object] = {"file": row["file"], "modality": row["modality"]}
+    outcome: Outcome = {"file": row["file"], "modality": row["modality"]}
     try:
-        done = pipeline.embed(cover, identity.recipient, engine, pipeline.EmbedOptions(profile))
+        options = pipeline.EmbedOptions(profile, require_pixels=True)
+        done = pipeline.embed(cover, identity.recipient, engine, options)
     except CoverslipError as error:
         return {**outcome, "refused": error.code}
     outcome |= {"psnr": done.report.psnr.stored, "votes": done.report.votes_per_module}
@@ -93,33 +98,30 @@ def one(
     done.write(folder / "stego.dcm")
     plane, stego = cover.planes[0], read_instance(folder / "stego.dcm").planes[0]
     lo, hi = plane.min(), plane.max()
-    error = float(np.mean((stego - plane).astype(np.float64) ** 2))
-    outcome["psnr own range"] = 10 * np.log10(float(hi - lo) ** 2 / error)
+    squared_error = float(np.mean((stego - plane).astype(np.float64) ** 2))
+    outcome["psnr own range"] = 10 * np.log10(float(hi - lo) ** 2 / squared_error)
     for number, (name, disturb) in enumerate(DISTURBANCES.items()):
         if name not in names:
             continue
         with_pixels(
             folder / "stego.dcm",
-            disturb(stego, cover.legal, chance(seed, number)),
+            disturb(stego, cover.legal, generator(seed, number)),
             folder / "disturbed.dcm",
         )
         outcome[name] = comes_back(folder / "disturbed.dcm", expected, identity, name in CROPS)
         if name in CROPS:
-            outcome[f"{name}, reached"] = reached(
-                done, profile, edges(CROPS[name], stego.shape, chance(seed, number))
-            )
+            left = edges(CROPS[name], (stego.shape[0], stego.shape[1]), generator(seed, number))
+            outcome[f"{name}, reached"] = reached(done, profile, left)
     return outcome
 
 
-def chance(seed: int, number: int) -> np.random.Generator:
-    """The source of chance of one disturbance of one slice: the same whatever else is asked for."""
+def generator(seed: int, number: int) -> np.random.Generator:
+    """Random generator of a disturbance of a slice, independent of the other disturbances."""
     return np.random.default_rng([seed, number])
 
 
 def reached(done: pipeline.Embedding, profile: Profile, left: tuple[slice, slice]) -> float:
-    """Share of the groups of modules that still have a carrier where only these rows and columns of
-    the first frame are left.
-    """
+    """Share of slots that still have a carrier in these rows and columns of the first frame."""
     frame = done.frames[0]
     assert frame.votes is not None
     count = slot_count(len(done.symbol), len(profile.coefficients))
@@ -128,8 +130,8 @@ def reached(done: pipeline.Embedding, profile: Profile, left: tuple[slice, slice
     return float(np.unique(slots[whole][frame.carriers[whole]]).size / count)
 
 
-def table(profile: str, outcomes: list[dict[str, object]], names: list[str]) -> bool:
-    """Print the shares; False where a listed disturbance leaves too few."""
+def print_table(profile: str, outcomes: list[Outcome], names: list[str]) -> bool:
+    """Print the shares; return False if one for a listed disturbance is below `WANTED`."""
     done = [o for o in outcomes if "refused" not in o]
     groups = {
         "CT": [o for o in done if o["modality"] == "CT"],
@@ -146,7 +148,7 @@ def table(profile: str, outcomes: list[dict[str, object]], names: list[str]) -> 
             f"  {'mean ' + key:24}"
             + "".join(f"{name:>5}{mean:9.1f}   " for name, mean in means.items())
         )
-    good = True
+    enough = True
     for name in names:
         print(
             f"  {name:24}"
@@ -155,42 +157,36 @@ def table(profile: str, outcomes: list[dict[str, object]], names: list[str]) -> 
                 for label, g in groups.items()
             )
         )
-        good &= name not in LISTED or float(np.mean([bool(o[name]) for o in done])) >= WANTED
+        enough &= name not in LISTED or float(np.mean([bool(o[name]) for o in done])) >= WANTED
         if lost := [str(o["file"]) for o in done if not o[name]]:
             print(f"    lost: {', '.join(lost[:8])}{' ...' if len(lost) > 8 else ''}")
-    told_by_reach(done, [name for name in names if name in CROPS])
+    for label, read in by_reach(done, [name for name in names if name in CROPS]).items():
+        print(f"  {label}: {sum(read)} of {len(read)} read back")
     refused = defaultdict(list)
     for outcome in outcomes:
         if "refused" in outcome:
             refused[str(outcome["refused"])].append(str(outcome["file"]))
     for code, files in refused.items():
         print(f"  refused, {code}: {', '.join(files)}")
-    return good
+    return enough
 
 
-def told_by_reach(done: list[dict[str, object]], crops: list[str]) -> None:
-    """Print what decides whether a cropped slice reads: how many groups of modules still have a
-    carrier.
+def by_reach(done: list[Outcome], crops: list[str]) -> dict[str, list[bool]]:
+    """Group whether cropped slices were read by the share of slots that still have a carrier.
+
+    That share decides whether a crop is read, more than the amount that was cut off.
     """
-    for label, read in by_reach(done, crops).items():
-        print(f"  {label}: {sum(read)} of {len(read)} read back")
-
-
-def by_reach(done: list[dict[str, object]], crops: list[str]) -> dict[str, list[bool]]:
-    """Whether each cropped slice was read, by how many groups of modules still have a carrier."""
     pairs = [(float(str(o[f"{name}, reached"])), bool(o[name])) for o in done for name in crops]
     return {
         f"cropped, {lowest:.0%} to {min(highest, 1):.0%} of the groups left": [
-            good for share, good in pairs if lowest <= share < highest
+            was_read for share, was_read in pairs if lowest <= share < highest
         ]
         for highest, lowest in zip((1.01, *REACHED), REACHED, strict=False)
     }
 
 
-def page(results: Results, names: list[str]) -> list[str]:
-    """The same for the documentation: a row for each disturbance, CT and MR of each profile side by
-    side.
-    """
+def page_table(results: Results, names: list[str]) -> list[str]:
+    """Make the documentation's table: disturbances down, profiles and modalities across."""
     asked = {
         (profile, modality): [o for o in outcomes if o["modality"] == modality]
         for profile, outcomes in results.items()
@@ -220,8 +216,8 @@ def page(results: Results, names: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """Run it; exit code 1 when `robust` misses its share."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Run the benchmark; exit code 1 if `robust` misses its share."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--profiles",
         nargs="+",
@@ -233,29 +229,31 @@ def main() -> int:
         "--limit",
         type=int,
         default=0,
-        help="take about so many slices, spread over the split (default: all)",
+        help="approximate number of slices, spread over the split (default: all)",
     )
     parser.add_argument(
-        "--listed", action="store_true", help="only what robust is for, nothing harsher"
+        "--listed", action="store_true", help="only disturbances that robust is meant to survive"
     )
     parser.add_argument(
-        "--only", default="", help="only what has this in its name; 'cropped' takes the longest"
+        "--only",
+        default="",
+        help="only disturbances with this in their name; 'cropped' takes the longest",
     )
     parser.add_argument(
-        "--without", default="nothing at all", help="nothing that has this in its name"
+        "--without", default="nothing at all", help="no disturbances with this in their name"
     )
-    parser.add_argument("--json", type=Path, help="write every outcome there")
+    parser.add_argument("--json", type=Path, help="write every outcome to this file")
     parser.add_argument("--page", action="store_true", help="write the shares into docs/scheme.md")
     options = parser.parse_args()
     if not DATA.exists():
-        print(f"no slices: {DATA.name} is not there beside the project")
+        print(f"no slices: there is no {DATA.parent.name}/{DATA.name} beside the project")
         return 0
     rows = spread(options.split, options.limit)
     names = list(LISTED if options.listed else DISTURBANCES)
     names = [name for name in names if options.only in name and options.without not in name]
     engine, identity = LiteRtEngine(), Identity.generate()
     results: Results = {}
-    good = True
+    enough = True
     with tempfile.TemporaryDirectory() as folder:
         for profile in options.profiles:
             steps = track(
@@ -265,12 +263,12 @@ def main() -> int:
                 one(row, seed, PROFILES[profile], engine, identity, names, Path(folder))
                 for seed, row in steps
             ]
-            good &= table(profile, results[profile], names) or profile != "robust"
+            enough &= print_table(profile, results[profile], names) or profile != "robust"
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
     if options.page:
-        write_block(SCHEME, "disturbances", __file__, page(results, names))
-    return int(not good)
+        write_block(SCHEME, "disturbances", __file__, page_table(results, names))
+    return int(not enough)
 
 
 if __name__ == "__main__":

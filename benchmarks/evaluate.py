@@ -1,9 +1,9 @@
-"""The main job on every labelled slice: what comes back, what of the body changed, what it cost.
-Prints tables; `make evaluate`.
+"""Embeds every labelled slice and reads it back: `make evaluate`.
 
-The slices lie in ../shared/data and are not part of the project. An invented patient is written
-into each header, the slice is embedded, written to a file, and read back from that file with the
-network, without a network, and with the other runtime.
+Prints whether the records came back, how much of the body changed, and the cost. The slices are in
+../shared/data, which is not part of the project. A fake patient is written into each header, the
+slice is embedded and written to a file, and the record is read from that file with the network,
+without a network, and with the other runtime.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from coverslip.deidentification import header
 from coverslip.dicom.instance import Instance, read_instance
 from coverslip.engine import Engine
 from coverslip.errors import CoverslipError
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
 from coverslip.qr import symbol as symbols
 from coverslip.scheme.profiles import PROFILES, Profile
 from coverslip_edge.engine import LiteRtEngine
@@ -43,7 +43,7 @@ PAPER_PAYLOAD = {"CT": 0.031, "MR": 0.09}
 
 @dataclass
 class Outcome:
-    """What happened to one slice."""
+    """Results of one slice."""
 
     file: str
     modality: str
@@ -62,23 +62,21 @@ class Outcome:
 
 
 def slices(every: int) -> list[dict[str, str]]:
-    """Rows of slices.csv, one in ``every``."""
+    """Read the rows of slices.csv, one in ``every``."""
     with (DATA / "slices.csv").open(newline="") as file:
         return list(csv.DictReader(file))[::every]
 
 
 def spread(split: str, limit: int) -> list[dict[str, str]]:
-    """About ``limit`` rows of one split of slices.csv, spread over it; all of them where it is
-    0.
-    """
+    """Read about ``limit`` rows of a split, spread over it; all rows if ``limit`` is 0."""
     rows = [row for row in slices(1) if row["split"] == split]
     return rows[:: max(len(rows) // limit, 1)] if limit else rows
 
 
 def prepared(row: dict[str, str], seed: int, folder: Path) -> Path:
-    """The slice with an invented patient in its header, as a file."""
+    """Write a slice with a fake patient in its header; return the path."""
     dataset = dcmread(DATA / row["file"])
-    write_invented_patient(dataset, seed=seed)
+    write_fake_patient(dataset, seed=seed)
     path = folder / "cover.dcm"
     dataset.save_as(path)
     return path
@@ -87,16 +85,18 @@ def prepared(row: dict[str, str], seed: int, folder: Path) -> Path:
 def read_back(
     stego: Path, expected: bytes, identity: Identity, engines: dict[str, Engine | None]
 ) -> list[str]:
-    """Names of the readers that did not give the exact record back."""
+    """List the readers that did not return the exact record, with the reason."""
     wrong = []
     for name, engine in engines.items():
         instance = read_instance(stego)
         try:
-            found = pipeline.extract(instance, identity, engine)
+            extraction = pipeline.extract(instance, identity, engine)
         except CoverslipError as error:
             wrong.append(f"{name}: {error.code}")
             continue
-        if records.encode(found.record) != expected:
+        if extraction.carried is not pipeline.Carried.PIXELS:
+            wrong.append(f"{name}: by the header alone")
+        elif records.encode(extraction.record) != expected:
             wrong.append(f"{name}: another record")
     return wrong
 
@@ -111,7 +111,7 @@ def one(
     paper_payload: bool,
     folder: Path,
 ) -> Outcome:
-    """Embed one slice, read it back, compare with its label."""
+    """Embed one slice, read it back, and compare the outline with its label."""
     outcome = Outcome(row["file"], row["modality"], row["split"])
     cover_path = prepared(row, seed, folder)
     stego_path = folder / "stego.dcm"
@@ -125,7 +125,8 @@ def one(
         if paper_payload:
             profile = at_payload(profile, row["modality"], cover, expected)
         start = time.perf_counter()
-        done = pipeline.embed(cover, identity.recipient, writer, pipeline.EmbedOptions(profile))
+        options = pipeline.EmbedOptions(profile, require_pixels=True)
+        done = pipeline.embed(cover, identity.recipient, writer, options)
         outcome.seconds = time.perf_counter() - start
     except CoverslipError as error:
         outcome.refused = error.code
@@ -146,13 +147,13 @@ def one(
 
 
 def at_payload(profile: Profile, modality: str, cover: Instance, record: bytes) -> Profile:
-    """The profile with as many votes as come nearest to the paper's payload."""
+    """Change a profile's votes so that the payload is nearest to the paper's."""
     side = len(symbols.draw(seal(record, Identity.generate().recipient.public)))
     votes = PAPER_PAYLOAD[modality] * cover.planes[0].size / (side * side)
     return replace(profile, votes=max(round(votes), 1))
 
 
-def table(outcomes: list[Outcome]) -> None:
+def print_table(outcomes: list[Outcome]) -> None:
     """Print the figures by modality."""
     print(
         f"{'':14}{'slices':>7}{'refused':>9}{'wrong':>7}{'body px changed':>17}"
@@ -189,20 +190,20 @@ def table(outcomes: list[Outcome]) -> None:
 
 
 def main() -> int:
-    """Run it; exit code 1 when a record was wrong or lost."""
+    """Run the benchmark; exit code 1 if a record was wrong or lost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", choices=("faint", "default", "robust"), default="default")
     parser.add_argument("--writer", choices=("litert", "tensorflow"), default="litert")
-    parser.add_argument("--every", type=int, default=1, help="take one slice in so many")
+    parser.add_argument("--every", type=int, default=1, help="take one slice in N")
     parser.add_argument("--split", choices=("train", "val"), help="only this split")
     parser.add_argument(
-        "--paper-payload", action="store_true", help="as many votes as the paper's payload asks for"
+        "--paper-payload", action="store_true", help="choose votes for the paper's payload"
     )
     parser.add_argument("--without-tensorflow", action="store_true", help="leave TensorFlow out")
-    parser.add_argument("--json", type=Path, help="write every outcome there")
+    parser.add_argument("--json", type=Path, help="write every outcome to this file")
     arguments = parser.parse_args()
     if not DATA.exists():
-        print(f"no slices: {DATA.name} is not there beside the project")
+        print(f"no slices: there is no {DATA.parent.name}/{DATA.name} beside the project")
         return 0
     engines: dict[str, Engine | None] = {"litert": LiteRtEngine(), "no model": None}
     if not arguments.without_tensorflow:
@@ -231,11 +232,11 @@ def main() -> int:
                     Path(name),
                 )
             )
-    kept = (
+    settings = (
         f"profile {arguments.profile}, written by {arguments.writer}, read by {', '.join(engines)}"
     )
-    print(kept + (" at the paper's payload" if arguments.paper_payload else ""))
-    table(outcomes)
+    print(settings + (" at the paper's payload" if arguments.paper_payload else ""))
+    print_table(outcomes)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(o) for o in outcomes], indent=1))
     return int(any(o.wrong for o in outcomes))

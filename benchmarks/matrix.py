@@ -1,7 +1,7 @@
-"""Every runtime as writer against every runtime as reader, and numpy without a network: exact
-records of all. `make matrix`.
+"""Reads the files of every runtime with every runtime, and with numpy alone: `make matrix`.
 
-The slices lie in ../shared/data and are not part of the project; each gets an invented patient.
+Prints how many records came back exactly. The slices are in ../shared/data, which is not part of
+the project; each gets a fake patient.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ NUMPY = "numpy"
 
 
 def engines() -> dict[str, Engine]:
-    """Every runtime that is installed, those of LiteRT in processes of their own."""
-    found: dict[str, Engine] = {}
+    """Open every installed runtime, those of LiteRT in processes of their own."""
+    opened: dict[str, Engine] = {}
     if importlib.util.find_spec("tensorflow"):
         from coverslip_graph.engine import TensorFlowEngine
 
-        found["TensorFlow"] = TensorFlowEngine()
+        opened["TensorFlow"] = TensorFlowEngine()
     for runtime, name in NAMES.items():
         if importlib.util.find_spec(runtime.split(".")[0]):
-            found[name] = ApartEngine(runtime)
-    return found
+            opened[name] = ApartEngine(runtime)
+    return opened
 
 
 class Matrix:
-    """What came back, by writer and reader.
+    """Counts the records that came back, by writer and reader.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Matrix:
         self.lost: list[str] = []
 
     def add(self, path: Path, name: str) -> None:
-        """Write one cover with every runtime, read each file with every reader."""
+        """Embed one cover with every runtime, and read each file with every reader."""
         cover = read_instance(path)
         _, record, _ = header.deidentify(
             cover.dataset, pipeline.uid_key(self.identity.recipient), allow_burned_in=False
@@ -74,9 +74,8 @@ class Matrix:
         for writer, engine in self.runtimes.items():
             stego_path = path.with_name(f"stego-{writer}.dcm")
             try:
-                done = pipeline.embed(
-                    cover, self.identity.recipient, engine, pipeline.EmbedOptions(self.profile)
-                )
+                options = pipeline.EmbedOptions(self.profile, require_pixels=True)
+                done = pipeline.embed(cover, self.identity.recipient, engine, options)
             except CoverslipError as error:
                 self.refused[f"{writer}: {error.code}"] += 1
                 continue
@@ -87,21 +86,18 @@ class Matrix:
     def _read(self, stego: Path, writer: str, expected: bytes, name: str) -> None:
         for reader, engine in self.readers.items():
             try:
-                same = (
-                    records.encode(
-                        pipeline.extract(read_instance(stego), self.identity, engine).record
-                    )
-                    == expected
-                )
+                found = pipeline.extract(read_instance(stego), self.identity, engine)
             except CoverslipError as error:
                 self.lost.append(f"{name}, {writer} to {reader}: {error.code}")
                 continue
+            pixels = found.carried is pipeline.Carried.PIXELS
+            same = pixels and records.encode(found.record) == expected
             self.exact[writer, reader] += same
             if not same:
                 self.lost.append(f"{name}, {writer} to {reader}: another record")
 
     def print(self) -> None:
-        """The table: exact records of all that were written."""
+        """Print the number of exact records, of all that were written."""
         print(
             f"profile {self.profile.name}; exact records of those written; writers down, readers "
             "across"
@@ -119,19 +115,19 @@ class Matrix:
 
 
 def main() -> int:
-    """Run it; exit code 1 when a record was lost."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Run the benchmark; exit code 1 if a record was lost."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", choices=("faint", "default", "robust"), default="default")
     parser.add_argument("--split", choices=("train", "val"), default="val")
     parser.add_argument(
         "--limit",
         type=int,
         default=0,
-        help="take about so many slices, spread over the split (default: all)",
+        help="approximate number of slices, spread over the split (default: all)",
     )
     options = parser.parse_args()
     if not DATA.exists():
-        print(f"no slices: {DATA.name} is not there beside the project")
+        print(f"no slices: there is no {DATA.parent.name}/{DATA.name} beside the project")
         return 0
     rows = spread(options.split, options.limit)
     matrix = Matrix(engines(), PROFILES[options.profile])

@@ -1,9 +1,8 @@
-"""Peak memory and time of embedding, extracting and restoring instances of many frames: ``python
-benchmarks/memory.py``.
+"""Measures peak memory and time of embedding, extracting and restoring instances of many frames.
 
-Each measurement is a process of its own, since what a process once had it keeps. ``--gateway``
-sends the instance as a stream through a gateway process on loopback instead, and tells the peaks of
-the server's processes and of the client apart.
+Run it with ``python benchmarks/memory.py``. Each measurement runs in a process of its own, since a
+process's peak never falls. ``--gateway`` streams the instance through a gateway process on loopback
+instead, and reports the peaks of the server's processes and of the client separately.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,34 +25,33 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from coverslip import fake_patient, pipeline
 from coverslip.crypto.keys import Identity
-from coverslip.dicom.instance import read_instance, write_instance
-from coverslip.pixels.frames import Parts
+from coverslip.dicom.objects import read_object
+from coverslip.pixels.scratch import PartStream
 from coverslip.scheme.profiles import PROFILES
 from coverslip.scheme.reference import ReferenceEngine
 from coverslip_edge.engine import LiteRtEngine
 
 MIB = 1 << 20
 _BODY = 1400
-"""Grey level of the invented body."""
+"""Grey level of the drawn body."""
 
 
 def write_source(path: Path, frames: int, side: int) -> None:
-    """A file of an invented patient: noise with an ellipse in it that is another one in each frame,
-    16 bits allocated, 12 stored.
-    """
+    """Write an instance of a fake patient, 12 bits: an ellipse on noise, changing by frame."""
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.SOPClassUID, ds.Modality = MRImageStorage, "MR"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "M"]
     ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.TransferSyntaxUID = (
         MRImageStorage,
         ExplicitVRLittleEndian,
     )
-    fake_patient.write_invented_patient(ds, 7)
+    fake_patient.write_fake_patient(ds, 7)
     ds.NumberOfFrames, ds.Rows, ds.Columns = frames, side, side
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PixelRepresentation = 1, "MONOCHROME2", 0
     ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 12, 11
 
-    def parts():
+    def parts() -> Iterator[bytes]:
         random = np.random.default_rng(frames)
         across = np.linspace(-1, 1, side)
         for number in range(frames):
@@ -61,65 +60,68 @@ def write_source(path: Path, frames: int, side: int) -> None:
             plane = np.where(body, _BODY, 60) + random.integers(0, 40, (side, side))
             yield plane.astype("<u2").tobytes()
 
-    ds.add_new(0x7FE00010, "OW", Parts(parts, frames * side * side * 2))
+    ds.add_new(0x7FE00010, "OW", PartStream(parts, frames * side * side * 2))
     ds.save_as(path, enforce_file_format=True)
 
 
 def peak() -> int:
-    """The most memory that this process had, bytes."""
+    """Peak memory of this process, bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def work(folder: Path, profile: str, outline: bool) -> dict[str, float]:
-    """Embed, extract and restore ``source.dcm``; seconds and the peak after each."""
+    """Embed, extract and restore ``source.dcm``; measure seconds and the peak after each."""
     engine = (
         ReferenceEngine(lambda pixels: (pixels > _BODY // 2).astype(np.uint8))
         if outline
         else LiteRtEngine()
     )
     identity = Identity.generate()
-    told: dict[str, float] = {"start": peak()}
+    figures: dict[str, float] = {"start": peak()}
     began = time.perf_counter()
     options = pipeline.EmbedOptions(PROFILES[profile])
     done = pipeline.embed(
-        read_instance(folder / "source.dcm"), identity.recipient, engine, options, spool=folder
+        read_object(folder / "source.dcm"), identity.recipient, engine, options, spool=folder
     )
     done.write(folder / "stego.dcm")
-    told |= {
+    figures |= {
         "embed": peak(),
         "embed_seconds": time.perf_counter() - began,
         "carrying": done.report.frames_carrying,
     }
     began = time.perf_counter()
-    stego = read_instance(folder / "stego.dcm")
-    restored = pipeline.restore(stego, pipeline.extract(stego, identity, engine).record)
-    write_instance(restored, restored.frames, folder / "restored.dcm")
-    return told | {"restore": peak(), "restore_seconds": time.perf_counter() - began}
+    stego = read_object(folder / "stego.dcm")
+    found = pipeline.extract(stego, identity, engine)
+    restoration = pipeline.restore(stego, found, identity.recipient)
+    if restoration.restored_as is not pipeline.RestoredAs.ORIGINAL_FILE:
+        raise SystemExit("the original file did not come back")
+    restoration.write(folder / "restored.dcm")
+    return figures | {"restore": peak(), "restore_seconds": time.perf_counter() - began}
 
 
 def measure(
     frames: int, side: int, profile: str, folder: Path | None, outline: bool
 ) -> dict[str, float]:
-    """The same in a process of its own, on a new file."""
-    with tempfile.TemporaryDirectory(dir=folder) as made:
-        write_source(Path(made) / "source.dcm", frames, side)
-        return _apart("--work", made, "--profile", profile, *(["--outline"] if outline else []))
+    """Do the same in a process of its own, on a new file."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        write_source(Path(scratch) / "source.dcm", frames, side)
+        return _run_apart(
+            "--work", scratch, "--profile", profile, *(["--outline"] if outline else [])
+        )
 
 
-def _apart(*words: str) -> dict[str, float]:
-    """What this program says in a process of its own."""
+def _run_apart(*words: str) -> dict[str, float]:
+    """Run this program in a process of its own; return its figures."""
     done = subprocess.run(
         [sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True
     )
-    told: dict[str, float] = json.loads(done.stdout)
-    return told
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
 
 
 def call(folder: Path, profile: str, address: str) -> dict[str, float]:
-    """Send ``source.dcm`` through a gateway, read the record of what comes back, and open it here;
-    seconds and the client's peak.
-    """
-    from coverslip_serving.client import Client
+    """Embed ``source.dcm`` through a gateway and read the record; seconds and the client's peak."""
+    from coverslip_serving import Client
 
     identity = Identity.generate()
     began = time.perf_counter()
@@ -128,8 +130,8 @@ def call(folder: Path, profile: str, address: str) -> dict[str, float]:
             folder / "source.dcm", folder / "stego.dcm", identity.recipient, profile
         )
         embedded = time.perf_counter()
-        found = client.extract_file(folder / "stego.dcm", identity)
-    if len(found.record) != done.report.recorded:
+        extraction = client.extract_file(folder / "stego.dcm", identity)
+    if len(extraction.record) != done.report.recorded:
         raise SystemExit("the record that came back is not the one that was embedded")
     return {
         "client": peak(),
@@ -140,19 +142,19 @@ def call(folder: Path, profile: str, address: str) -> dict[str, float]:
 
 
 def _peak_of(process: psutil.Process) -> int:
-    """The most memory that another process had, bytes (Linux)."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
-    return int(found[1]) * 1024 if found else 0
+    """Peak memory of another process, bytes (Linux)."""
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+    return int(match[1]) * 1024 if match else 0
 
 
 def serve(frames: int, side: int, profile: str, folder: Path | None) -> dict[str, float]:
-    """The same through a gateway with one worker process, whose spool is beside the file."""
-    # Beside this file; the other measurements need none of what it imports.
+    """Do the same through a gateway with one worker process, which spools beside the file."""
+    # The other measurements need none of the packages that it imports.
     from serving import running
 
-    with tempfile.TemporaryDirectory(dir=folder) as made:
-        write_source(Path(made) / "source.dcm", frames, side)
-        (Path(made) / "spool").mkdir()
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        write_source(Path(scratch) / "source.dcm", frames, side)
+        (Path(scratch) / "spool").mkdir()
         words = [
             "--listen",
             "127.0.0.1:0",
@@ -161,33 +163,33 @@ def serve(frames: int, side: int, profile: str, folder: Path | None) -> dict[str
             "--parallel",
             "1",
             "--spool",
-            str(Path(made) / "spool"),
+            str(Path(scratch) / "spool"),
         ]
         with running(["serve", *words]) as (process, address):
             gateway = psutil.Process(process.pid)
             idle = sum(_peak_of(one) for one in [gateway, *gateway.children(recursive=True)])
-            told = _apart("--call", address, "--work", made, "--profile", profile)
-            told |= {
+            figures = _run_apart("--call", address, "--work", scratch, "--profile", profile)
+            figures |= {
                 "idle": idle,
                 "server": sum(
                     _peak_of(one) for one in [gateway, *gateway.children(recursive=True)]
                 ),
             }
-    return told
+    return figures
 
 
-def _figures(told: dict[str, float]) -> str:
-    """One measurement in words."""
-    mib = {name: f"{value / MIB:.0f} MiB" for name, value in told.items()}
-    if "server" in told:
+def _describe(figures: dict[str, float]) -> str:
+    """Describe a measurement in a line."""
+    mib = {name: f"{value / MIB:.0f} MiB" for name, value in figures.items()}
+    if "server" in figures:
         return (
             f"gateway and its processes {mib['idle']} when ready, {mib['server']} at most; "
             f"client {mib['client']}; "
-            f"embed {told['embed_seconds']:.1f} s, extract {told['extract_seconds']:.1f} s"
+            f"embed {figures['embed_seconds']:.1f} s, extract {figures['extract_seconds']:.1f} s"
         )
     return (
-        f"{mib['start']} at the start; embed {mib['embed']} in {told['embed_seconds']:.1f} s; "
-        f"extract and restore {mib['restore']} in {told['restore_seconds']:.1f} s"
+        f"{mib['start']} at the start; embed {mib['embed']} in {figures['embed_seconds']:.1f} s; "
+        f"extract and restore {mib['restore']} in {figures['restore_seconds']:.1f} s"
     )
 
 
@@ -197,11 +199,13 @@ def main() -> int:
     parser.add_argument("--frames", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--profile", default="default", choices=sorted(PROFILES))
-    parser.add_argument("--folder", type=Path, help="where the files go; not one in memory")
+    parser.add_argument("--folder", type=Path, help="folder for the files; not in memory")
     parser.add_argument("--gateway", action="store_true", help="through a gateway process")
-    parser.add_argument("--json", action="store_true", help="bytes and seconds, an object a line")
     parser.add_argument(
-        "--outline", action="store_true", help="numpy and a threshold in place of the network"
+        "--json", action="store_true", help="print bytes and seconds, one JSON object a line"
+    )
+    parser.add_argument(
+        "--outline", action="store_true", help="use numpy and a threshold in place of the network"
     )
     parser.add_argument("--call", help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
@@ -218,15 +222,15 @@ def main() -> int:
         return 0
     for frames in arguments.frames:
         words = (frames, arguments.side, arguments.profile, arguments.folder)
-        told = serve(*words) if arguments.gateway else measure(*words, arguments.outline)
+        figures = serve(*words) if arguments.gateway else measure(*words, arguments.outline)
         title = (
             f"{frames} frames of {arguments.side} x {arguments.side} "
             f"({frames * arguments.side**2 * 2 / MIB:.0f} MiB)"
         )
         print(
-            json.dumps(told)
+            json.dumps(figures)
             if arguments.json
-            else f"{title}, {told['carrying']} carry: {_figures(told)}",
+            else f"{title}, {figures['carrying']} carry: {_describe(figures)}",
             flush=True,
         )
     return 0

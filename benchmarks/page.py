@@ -1,4 +1,4 @@
-"""Tables that benchmarks write into the documentation, between two marks."""
+"""Reads and writes the tables that benchmarks keep in the documentation, between two marks."""
 
 from __future__ import annotations
 
@@ -19,19 +19,17 @@ def _block(name: str, script: str) -> re.Pattern[str]:
 
 
 def read_block(page: Path, name: str, script: str) -> list[str]:
-    """The lines between the marks of a block; raises ValueError where the page has none."""
-    found = _block(name, script).search(page.read_text())
-    if found is None:
+    """Read the lines between the marks of a block; raises ValueError if the page lacks it."""
+    match = _block(name, script).search(page.read_text())
+    if match is None:
         raise ValueError(f"{page} has no block {name!r} of {Path(script).name}")
-    return found[2].splitlines()
+    return match[2].splitlines()
 
 
 def write_block(page: Path, name: str, script: str, lines: Sequence[str]) -> None:
-    """Put lines in the place of those between the marks of a block; raises ValueError where the
-    page has none.
-    """
+    """Replace the lines between the marks of a block; raises ValueError if the page lacks it."""
     read_block(page, name, script)
     text = "".join(f"{line}\n" for line in lines)
     page.write_text(
-        _block(name, script).sub(lambda found: found[1] + text + found[3], page.read_text())
+        _block(name, script).sub(lambda match: match[1] + text + match[3], page.read_text())
     )

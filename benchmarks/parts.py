@@ -1,10 +1,10 @@
-"""Time of each part, all contenders in turns within one run, so that a busy machine is busy for all
-of them.
+"""Measures the time of each part in each runtime: `make bench`.
 
-Prints the median and the least of the rounds in milliseconds, and the least as a multiple of the
-numpy reference's. The embedding without its network is the released graph's own code, built once
-more with the mask as an input; only here. tflite-runtime works with TensorFlow's newer kernels
-where both are in one process, as here; its own times are those of ``series.py``.
+The runtimes take turns within one run, so that a busy machine slows all of them. Prints the median
+and the least time in milliseconds, and the least as a multiple of the numpy reference's. The
+embedding without its network is the released graph's own code, built here with the mask as an
+input. tflite-runtime uses TensorFlow's newer kernels when both are in one process, as here; for its
+own times see ``series.py``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import fft
 
-from coverslip.engine import EmbedRequest
+from coverslip.engine import EmbedRequest, Engine
 from coverslip.errors import ModelMissingError
 from coverslip.scheme import dct
 from coverslip.scheme.dither import dither_plane
@@ -40,12 +41,16 @@ from coverslip_graph.engine import TensorFlowEngine
 from coverslip_graph.export import trial
 
 Run = Callable[[], object]
+"""A timed call."""
+
+Function = Callable[..., Any]
+"""A signature or a reference function, called with inputs by name."""
 MASK = tf.TensorSpec([None, None, None], tf.uint8, name="mask")
 BURST, WARM = 10, 3
-"""Timed and untimed runs of one contender before the next one's turn."""
+"""Number of timed and of untimed runs before the next runtime's turn."""
 
 MODULES = 77
-"""Side of the symbol: 450 sealed bytes at level L."""
+"""Modules on a side of the symbol: 450 sealed bytes at level L."""
 
 
 class BlockWork(tf.Module):
@@ -64,12 +69,12 @@ class BlockWork(tf.Module):
 
     @tf.function(input_signature=[module.PIXELS])
     def transform(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Block DCT of a plane."""
+        """Compute the block DCT of a plane."""
         return {"coefficients": forward(to_blocks(tf.cast(pixels, tf.float32)))}
 
 
 def installed() -> dict[str, str]:
-    """Names of the LiteRT runtimes that are here, by module."""
+    """Names of the installed LiteRT runtimes, by module."""
     labels = dict(zip(RUNTIMES, ("LiteRT", "tflite-runtime"), strict=True))
     return {
         name: label
@@ -78,8 +83,8 @@ def installed() -> dict[str, str]:
     }
 
 
-def build(folder: Path, threads: int) -> dict[str, dict[str, Callable[..., Any]]]:
-    """`BlockWork` in both runtimes: function by signature by runtime."""
+def build(folder: Path, threads: int) -> dict[str, dict[str, Function]]:
+    """Build `BlockWork` in every runtime: functions by runtime, then by signature."""
     work = BlockWork()
     names = ("embed", "extract", "transform")
     tf.saved_model.save(
@@ -95,7 +100,7 @@ def build(folder: Path, threads: int) -> dict[str, dict[str, Callable[..., Any]]
         for name, label in installed().items()
     }
 
-    def tensorflow(name: str) -> Callable[..., Any]:
+    def tensorflow(name: str) -> Function:
         signature = loaded.signatures[name]
         return lambda **inputs: {
             key: value.numpy()
@@ -111,15 +116,15 @@ def build(folder: Path, threads: int) -> dict[str, dict[str, Callable[..., Any]]
     }
 
 
-def timed(contenders: dict[str, Run], rounds: int) -> dict[str, tuple[float, float]]:
-    """Median and least time of each in milliseconds.
+def timed(runs: dict[str, Run], rounds: int) -> dict[str, tuple[float, float]]:
+    """Measure the median and the least time of each run, milliseconds.
 
-    They take turns in bursts: both runtimes' idle threads spin for a while, and would take the
-    cores from whoever comes next. The first runs of a burst warm up.
+    Runs take turns in bursts, because the idle threads of a runtime spin for a while and would take
+    the cores from the next one. The first runs of a burst are not timed.
     """
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+    times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(-(-rounds // BURST)):
-        for name, run in contenders.items():
+        for name, run in runs.items():
             for number in range(BURST + WARM):
                 start = time.perf_counter()
                 run()
@@ -128,11 +133,25 @@ def timed(contenders: dict[str, Run], rounds: int) -> dict[str, tuple[float, flo
     return {name: (float(np.median(values)), min(values)) for name, values in times.items()}
 
 
-def parts(
-    size: int, work: dict[str, dict[str, Callable[..., Any]]], engines: dict[str, Any]
+def engine_parts(request: EmbedRequest, engines: dict[str, Engine]) -> dict[str, dict[str, Run]]:
+    """The parts that include the network: runs by part, then by runtime."""
+    return {
+        "segment (the network)": {
+            name: partial(engine.segment, request.pixels) for name, engine in engines.items()
+        },
+        "embed": {name: partial(engine.embed, request) for name, engine in engines.items()},
+        "extract": {
+            name: partial(engine.extract, request.pixels, request.step)
+            for name, engine in engines.items()
+        },
+    }
+
+
+def block_parts(
+    request: EmbedRequest, work: dict[str, dict[str, Function]]
 ) -> dict[str, dict[str, Run]]:
-    """Every part at one image size: contenders by part."""
-    request = trial(size, size, 4095, 1)
+    """The parts without the network: runs by part, then by runtime."""
+    size = request.pixels.shape[1]
     mask = (request.pixels > 1000).astype(np.uint8)
     reference = ReferenceEngine(lambda _: mask[0])
     blocks = dct.to_blocks(request.pixels[0])
@@ -141,69 +160,46 @@ def parts(
     dither = dither_plane(bytes(32), size // 4, size // 4)
     inputs = {**vars(request), "mask": mask}
 
-    def with_plane(run: Callable[..., Any]) -> Run:
-        def both() -> object:
-            made = phase_plane(symbol, dither, DEFAULT)
-            return run(
-                **{**inputs, "phases": made.phases[np.newaxis], "slots": made.slots[np.newaxis]}
-            )
+    def embed_reference(**arrays: Any) -> object:
+        return reference.embed(EmbedRequest(**{name: arrays[name] for name in vars(request)}))
 
-        return both
+    def with_phase_plane(function: Function) -> Run:
+        def run() -> object:
+            plane = phase_plane(symbol, dither, DEFAULT)
+            arrays = {"phases": plane.phases[np.newaxis], "slots": plane.slots[np.newaxis]}
+            return function(**{**inputs, **arrays})
 
-    def each(part: str, **arguments: Any) -> dict[str, Run]:
-        return {
-            name: lambda run=functions[part]: run(**arguments) for name, functions in work.items()
-        }
+        return run
 
-    def whole(call: Callable[[Any], object]) -> dict[str, Run]:
-        return {name: lambda engine=engine: call(engine) for name, engine in engines.items()}
+    def in_runtimes(part: str, **arguments: Any) -> dict[str, Run]:
+        return {name: partial(functions[part], **arguments) for name, functions in work.items()}
 
-    table: dict[str, dict[str, Run]] = {
+    return {
         "block DCT": {
             "numpy": lambda: blocks.astype(np.float32) @ dct.BASIS.T.astype(np.float32),
             "scipy.fft": lambda: fft.dctn(square, axes=(2, 3), norm="ortho"),
-            **each("transform", pixels=request.pixels),
+            **in_runtimes("transform", pixels=request.pixels),
         },
-        "phase plane": {"numpy": with_plane(lambda **made: made)},
+        "phase plane": {"numpy": with_phase_plane(lambda **arrays: arrays)},
         "measure, no network": {
             "numpy": lambda: measure_plane(request.pixels[0], float(request.step[0])),
-            **each("extract", pixels=request.pixels, step=request.step),
+            **in_runtimes("extract", pixels=request.pixels, step=request.step),
         },
-        "embed, no network": {"numpy": lambda: reference.embed(request), **each("embed", **inputs)},
+        "embed, no network": {
+            "numpy": lambda: reference.embed(request),
+            **in_runtimes("embed", **inputs),
+        },
         "embed, no network, with phase plane": {
-            "numpy": with_plane(
-                lambda **made: reference.embed(
-                    EmbedRequest(**{name: made[name] for name in vars(request)})
-                )
-            ),
-            **{name: with_plane(functions["embed"]) for name, functions in work.items()},
+            "numpy": with_phase_plane(embed_reference),
+            **{name: with_phase_plane(functions["embed"]) for name, functions in work.items()},
         },
     }
-    if engines:
-        table["segment (the network)"] = whole(lambda engine: engine.segment(request.pixels))
-        table["embed"] = whole(lambda engine: engine.embed(request))
-        table["extract"] = whole(lambda engine: engine.extract(request.pixels, request.step))
-    return table
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--sizes",
-        type=int,
-        nargs="+",
-        default=[256, 512, 1024],
-        help="image sides in pixels (default: 256 512 1024)",
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=30, help="timed rounds of each part (default: 30)"
-    )
-    parser.add_argument("--threads", type=int, default=2, help="threads for LiteRT (default: 2)")
-    parser.add_argument("--json", action="store_true", help="machine-readable results")
-    options = parser.parse_args(arguments)
-    engines: dict[str, Any] = {
-        label: LiteRtEngine(threads=options.threads, runtimes=(name,))
+def open_engines(threads: int) -> dict[str, Engine]:
+    """Open the released model in every runtime; none if there is no model."""
+    engines: dict[str, Engine] = {
+        label: LiteRtEngine(threads=threads, runtimes=(name,))
         for name, label in installed().items()
     }
     engines["TensorFlow"] = TensorFlowEngine()
@@ -212,13 +208,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
             engine.segment(np.zeros((1, 64, 64), np.int32))
     except ModelMissingError as error:
         print(f"without the network: {error}", file=sys.stderr)
-        engines = {}
+        return {}
+    return engines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[256, 512, 1024],
+        help="sides of the images, pixels (default: 256 512 1024)",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=30, help="number of timed rounds of each part (default: 30)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=2, help="number of threads of LiteRT (default: 2)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    options = parser.parse_args(arguments)
+    engines = open_engines(options.threads)
     results = []
-    with tempfile.TemporaryDirectory() as made:
-        work = build(Path(made), options.threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        work = build(Path(scratch), options.threads)
         for size in options.sizes:
-            for part, contenders in parts(size, work, engines).items():
-                times = timed(contenders, options.rounds)
+            request = trial(size, size, 4095, 1)
+            parts = {**block_parts(request, work), **engine_parts(request, engines)}
+            for part, runs in parts.items():
+                if not runs:
+                    continue
+                times = timed(runs, options.rounds)
                 base = times.get("numpy", next(iter(times.values())))[1]
                 results += [
                     {

@@ -1,8 +1,7 @@
-"""What half floats and 8 bits would do to the outline: size, time, and overlap with the labels of
-`val`. Prints a table.
+"""Measures the outline with float32, float16 and 8-bit weights: size, time and overlap.
 
-The network's signature alone is converted, three ways, from the released SavedModel. The slices lie
-in ../shared/data.
+Only the signature ``segment`` is converted from the released SavedModel. Overlap is measured with
+the labels of split `val` in ../shared/data.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from coverslip.errors import EngineError
 from coverslip.metrics import iou
@@ -23,13 +23,11 @@ from coverslip_training.records import Slice, read_slices
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 KINDS = ("float32", "float16", "int8")
-"""int8 is dynamic-range quantisation: weights in 8 bits, arithmetic in 8 bits where the runtime has
-it.
-"""
+"""int8 is dynamic-range quantisation: 8-bit weights, and 8-bit arithmetic if the runtime has it."""
 
 
 def convert(kind: str) -> bytes:
-    """The signature ``segment`` as a .tflite of one kind."""
+    """Convert the signature ``segment`` to a .tflite of one kind."""
     converter = tf.lite.TFLiteConverter.from_saved_model(
         str(find_model(ModelKind.TENSORFLOW)), signature_keys=["segment"]
     )
@@ -43,16 +41,16 @@ def convert(kind: str) -> bytes:
 
 
 def overlap(engine: LiteRtEngine, items: list[Slice]) -> dict[str, float]:
-    """Mean IoU by modality."""
-    found: dict[str, list[float]] = {}
+    """Measure the mean IoU by modality."""
+    overlaps: dict[str, list[float]] = {}
     for item in items:
         mask = engine.segment(item.pixels[np.newaxis].astype(np.int32)).mask[0]
-        found.setdefault(item.modality, []).append(iou(mask, item.label))
-    return {modality: float(np.mean(shares)) for modality, shares in found.items()}
+        overlaps.setdefault(item.modality, []).append(iou(mask, item.label))
+    return {modality: float(np.mean(shares)) for modality, shares in overlaps.items()}
 
 
-def least(engine: LiteRtEngine, pixels: np.ndarray, rounds: int) -> float:
-    """Least time of one outline, seconds."""
+def least_time(engine: LiteRtEngine, pixels: NDArray[np.int32], rounds: int) -> float:
+    """Measure the least time of one outline, seconds."""
     engine.segment(pixels)
     times = []
     for _ in range(rounds):
@@ -63,10 +61,10 @@ def least(engine: LiteRtEngine, pixels: np.ndarray, rounds: int) -> float:
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="take one slice in N")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=30, help="number of timed runs (default: 30)")
     arguments = parser.parse_args()
     items = list(read_slices(DATA, "val"))[:: arguments.every]
     pixels = np.random.default_rng(0).integers(0, 4096, (1, 512, 512), dtype=np.int32)
@@ -77,7 +75,7 @@ def main() -> None:
             for runtime in RUNTIMES:
                 engine = LiteRtEngine(path, runtimes=(runtime,))
                 try:
-                    seconds = least(engine, pixels, arguments.rounds)
+                    seconds = least_time(engine, pixels, arguments.rounds)
                     shares = "  ".join(
                         f"IoU {modality} {share:.4f}"
                         for modality, share in overlap(engine, items).items()

@@ -1,12 +1,11 @@
-"""A series of 200 slices of 512 x 512 through each runtime: time against the network's own, and
-memory. `make bench`.
+"""Embeds a series of 200 slices of 512 x 512 in each runtime: time and memory (`make bench`).
 
-The series goes through in windows, as the product takes a long instance; the network alone is timed
-slice by slice, as one image has it, and in the same windows. "Instance" is all that `coverslip
-embed` does with as many slices as one instance, each read back.
+The series is embedded in windows, as Coverslip does with a long instance. The network alone is
+timed slice by slice, as for a single image, and in the same windows. "Instance" is the whole of
+`coverslip embed` on one instance with as many slices, each read back.
 
-Every runtime works in a process of its own, so that its memory is its own; the slices are drawn as
-they are needed.
+Every runtime runs in a process of its own, so that its memory can be measured; the slices are drawn
+as they are needed.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import psutil
 from memory import write_source
+from numpy.typing import NDArray
 
 from coverslip import pipeline
 from coverslip.crypto.keys import Identity
@@ -45,11 +45,11 @@ LABELS = {
 }
 MODULES = 77
 WARM = 3
-"""Windows after which memory is read first: the runtime has its buffers by then."""
+"""Number of windows before memory is first read, so that the runtime has its buffers."""
 
 
-def picture(number: int, size: int) -> np.ndarray:
-    """A bright ellipse that changes from slice to slice on dark noise, int32 [size, size]."""
+def draw_slice(number: int, size: int) -> NDArray[np.int32]:
+    """Draw a bright ellipse, different in each slice, on dark noise; int32 [size, size]."""
     random = np.random.default_rng(number)
     row, column = np.ogrid[:size, :size]
     reach = 0.3 + 0.001 * (number % 50)
@@ -60,8 +60,8 @@ def picture(number: int, size: int) -> np.ndarray:
     return pixels.clip(0, 4095).astype(np.int32)
 
 
-def request(pixels: np.ndarray, symbol: np.ndarray) -> EmbedRequest:
-    """What the caller makes of slices [B, H, W]: the phase plane of a symbol under a keystream."""
+def request(pixels: NDArray[np.int32], symbol: NDArray[np.bool_]) -> EmbedRequest:
+    """Make the request to embed a symbol into slices [B, H, W]."""
     batch, rows, cols = pixels.shape
     plane = phase_plane(symbol, dither_plane(bytes(32), rows // SIDE, cols // SIDE), DEFAULT)
     return EmbedRequest(
@@ -78,7 +78,7 @@ def request(pixels: np.ndarray, symbol: np.ndarray) -> EmbedRequest:
 
 
 def engine_of(runtime: str, threads: int) -> Engine:
-    """The engine of a runtime's module."""
+    """Open the engine of a runtime, by its module."""
     if runtime == "tensorflow":
         from coverslip_graph.engine import TensorFlowEngine
 
@@ -86,8 +86,8 @@ def engine_of(runtime: str, threads: int) -> Engine:
     return LiteRtEngine(threads=threads, runtimes=(runtime,))
 
 
-def whole(engine: Engine, slices: int, size: int) -> float:
-    """What embedding as many slices as one instance takes, ms for each."""
+def time_instance(engine: Engine, slices: int, size: int) -> float:
+    """Measure embedding one instance of as many slices, milliseconds for each slice."""
     with tempfile.TemporaryDirectory() as folder:
         write_source(Path(folder) / "source.dcm", slices, size)
         source = read_instance(Path(folder) / "source.dcm")
@@ -102,10 +102,10 @@ def whole(engine: Engine, slices: int, size: int) -> float:
         return 1e3 * (time.perf_counter() - begin) / slices
 
 
-def measured(runtime: str, slices: int, size: int, threads: int) -> dict[str, float]:
-    """One series in this process; times in ms for each slice, memory in MiB.
+def measure(runtime: str, slices: int, size: int, threads: int) -> dict[str, float]:
+    """Embed one series in this process; milliseconds for each slice, memory in MiB.
 
-    The network alone and the whole embedding take turns, so that a busy machine is busy for both.
+    The network alone and the whole embedding take turns, so that a busy machine slows both.
     """
     engine, process = engine_of(runtime, threads), psutil.Process()
     symbol = np.random.default_rng(1).random((MODULES, MODULES)) < 0.5
@@ -113,19 +113,18 @@ def measured(runtime: str, slices: int, size: int, threads: int) -> dict[str, fl
     memory = []
     for start in range(0, slices, WINDOW):
         pixels = np.stack(
-            [picture(number, size) for number in range(start, min(start + WINDOW, slices))]
+            [draw_slice(number, size) for number in range(start, min(start + WINDOW, slices))]
         )
-        runs = {
-            "network, slice by slice": lambda pixels=pixels: [
-                engine.segment(one[np.newaxis]) for one in pixels
-            ],
-            "network": lambda pixels=pixels: engine.segment(pixels),
-            "embed": lambda pixels=pixels: engine.embed(request(pixels, symbol)),
-        }
-        for name, run in runs.items():
-            begin = time.perf_counter()
-            run()
-            times[name].append(1e3 * (time.perf_counter() - begin) / len(pixels))
+        marks = [time.perf_counter()]
+        for one in pixels:
+            engine.segment(one[np.newaxis])
+        marks.append(time.perf_counter())
+        engine.segment(pixels)
+        marks.append(time.perf_counter())
+        engine.embed(request(pixels, symbol))
+        marks.append(time.perf_counter())
+        for name, seconds in zip(times, np.diff(marks), strict=True):
+            times[name].append(1e3 * float(seconds) / len(pixels))
         memory.append(process.memory_info().rss / 2**20)
     warm = min(WARM, len(memory) // 2)
     middle = {name: float(np.median(values[warm:])) for name, values in times.items()}
@@ -135,24 +134,26 @@ def measured(runtime: str, slices: int, size: int, threads: int) -> dict[str, fl
         "embed / network": middle["embed"] / middle["network"],
         "MiB early": memory[warm],
         "MiB end": memory[-1],
-        "instance, ms": whole(engine, slices, size),
+        "instance, ms": time_instance(engine, slices, size),
     }
 
 
 def main() -> int:
-    """Run it: every runtime that is installed, each in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Measure every installed runtime, each in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slices", type=int, default=200)
     parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--threads", type=int, default=2, help="threads for LiteRT (default: 2)")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="number of threads of LiteRT (default: 2)"
+    )
     parser.add_argument(
         "--runtime",
         choices=(*RUNTIMES, "tensorflow"),
-        help="only this one, in this process, as JSON",
+        help="measure only this runtime, in this process, and print JSON",
     )
     options = parser.parse_args()
     if options.runtime:
-        print(json.dumps(measured(options.runtime, options.slices, options.size, options.threads)))
+        print(json.dumps(measure(options.runtime, options.slices, options.size, options.threads)))
         return 0
     print(
         f"{options.slices} slices of {options.size} x {options.size}; load average "

@@ -1,9 +1,8 @@
-"""What each step, coefficient set, number of votes and alpha costs and survives: PSNR against
-module error under each disturbance.
+"""Measures PSNR and module error for each step, coefficient set, number of votes and alpha.
 
-Draws docs/sweep.png and writes the table of docs/scheme.md, from a real head CT that comes with
-pydicom, around a classical outline and with a fixed record and key, so that everybody gets the
-same; ``--data`` takes slices of ../shared/data in its place and only prints.
+Draws docs/sweep.png and writes the table of docs/scheme.md. It embeds a fixed record and key into a
+real head CT that comes with pydicom, around a classical outline, so the results are reproducible.
+``--data`` uses slices of ../shared/data instead, and only prints.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from disturb import CROPS, LISTED, Disturbance
@@ -39,7 +39,7 @@ from coverslip_training.classical import outline
 
 PICTURE = ROOT / "docs" / "sweep.png"
 SEALED = 400
-"""Sealed bytes: what some 50 attributes of identity come to."""
+"""Number of sealed bytes: about 50 attributes of identity."""
 
 KEY = dither_key(bytes(range(32)))
 SETS: dict[str, Profile] = {
@@ -53,7 +53,7 @@ VOTES = (1, 3, 8)
 ALPHAS = (0.05, 0.1, 0.15, 0.2)
 SHOWN = {name: way for name, way in LISTED.items() if name not in CROPS}
 LEAST_ERROR = 1e-4
-"""What is drawn for no error at all."""
+"""Share of wrong modules that is drawn in place of 0."""
 
 
 @dataclass(frozen=True)
@@ -75,27 +75,27 @@ class Cover:
 
     @property
     def span(self) -> int:
-        """Highest pixel less the lowest."""
+        """Highest pixel minus lowest pixel."""
         return int(self.pixels.max()) - int(self.pixels.min())
 
 
 @dataclass(frozen=True)
 class Point:
-    """What one choice of numbers gave on one slice.
+    """Results of one choice of parameters on one slice.
 
     Attributes
     ----------
     profile : Profile
     psnr : float
-        dB, peak = the image's own range.
+        dB, peak: the image's own range.
     psnr_sixteen : float
-        dB, peak = 65535.
+        dB, peak: 65535.
     bound : float
-        dB, peak = 65535: the ternary bound for as many bits as there are carrying coefficients.
+        dB, peak: 65535; `ternary_bound` for as many bits as coefficients that carry.
     errors : dict
-        Share of modules read wrongly after each disturbance; 0.5 where nothing is found.
+        Share of wrong modules after each disturbance; 0.5 if no symbol is found.
     exact : dict
-        Whether the record came back.
+        Whether the record came back after each disturbance.
     """
 
     profile: Profile
@@ -107,7 +107,7 @@ class Point:
 
 
 def head() -> Cover:
-    """A real 512 x 512 head CT out of pydicom."""
+    """Read a real 512 x 512 head CT that comes with pydicom."""
     instance = read_instance(
         Path(str(get_testdata_file("J2K_pixelrep_mismatch.dcm", download=False)))
     )
@@ -116,8 +116,9 @@ def head() -> Cover:
 
 
 def ternary_bound(bits: float, pixels: int) -> float:
-    """PSNR (peak 65535) that no scheme of changes by one grey level exceeds: rate q with H(q) + q =
-    bits / pixels, MSE = q.
+    """Highest PSNR (peak 65535) of any scheme that changes pixels by at most one grey level.
+
+    A share q of the pixels changes, with H(q) + q = bits / pixels, so the MSE is q.
     """
     wanted = bits / pixels
 
@@ -129,11 +130,12 @@ def ternary_bound(bits: float, pixels: int) -> float:
     return float(10 * np.log10(65535**2 / brentq(short, 1e-12, 2 / 3)))
 
 
-def embedded(
+def embed(
     cover: Cover, profile: Profile, symbol: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int32], int]:
-    """The stego plane, and how many coefficients carry; under the variant that reaches most
-    slots.
+    """Embed a symbol; return the stego plane and the number of coefficients that carry.
+
+    If the profile allows it, the variant that reaches most slots is used.
     """
     rows, cols = (side // SIDE for side in cover.pixels.shape)
     allowed = allowed_blocks(cover.pixels, cover.mask, cover.legal, cover.padding, profile.margin)
@@ -164,24 +166,24 @@ def embedded(
 def read(
     pixels: NDArray[np.int32], profile: Profile, symbol: NDArray[np.bool_], frame: bytes
 ) -> tuple[float, bool]:
-    """Share of wrong modules and whether the record comes back."""
+    """Read a plane; return the share of wrong modules and whether the record came back."""
     phases = measure_plane(pixels, profile.step)
-    found = Reader(phases, dither_plane(KEY, *phases.shape[:2]), profile).find()
-    if found is None or found.modules.shape != symbol.shape:
+    votes = Reader(phases, dither_plane(KEY, *phases.shape[:2]), profile).find()
+    if votes is None or votes.modules.shape != symbol.shape:
         return 0.5, False
     try:
-        exact = read_votes(found) == frame
+        exact = read_votes(votes) == frame
     except DamagedMessageError:
         exact = False
-    return float(np.mean(found.symbol() != symbol)), exact
+    return float(np.mean(votes.symbol() != symbol)), exact
 
 
 def tried(cover: Cover, profile: Profile, ways: dict[str, Disturbance]) -> Point:
-    """One choice of numbers on one slice."""
+    """Measure one choice of parameters on one slice."""
     frame = np.random.default_rng(7).bytes(SEALED)
     symbol = symbols.draw(frame, symbols.level_for(len(frame), profile.levels))
     profile = profile.for_span(cover.span)
-    stego, bits = embedded(cover, profile, symbol)
+    stego, bits = embed(cover, profile, symbol)
     error = max(float(np.mean((stego - cover.pixels).astype(np.float64) ** 2)), 1e-9)
     results = {
         name: read(way(stego, cover.legal, np.random.default_rng(1)), profile, symbol, frame)
@@ -198,7 +200,7 @@ def tried(cover: Cover, profile: Profile, ways: dict[str, Disturbance]) -> Point
 
 
 def grid() -> Iterator[tuple[str, Profile]]:
-    """Every curve's label with each of its points."""
+    """Yield the label of every curve with the profile of each of its points."""
     for label, profile in SETS.items():
         for votes in VOTES:
             for step in STEPS:
@@ -212,36 +214,38 @@ def grid() -> Iterator[tuple[str, Profile]]:
 
 
 def named(cover: Cover) -> list[Point]:
-    """The chosen points."""
+    """Measure the released profiles."""
     return [tried(cover, profile, SHOWN) for profile in (FAINT, DEFAULT, ROBUST)]
 
 
+def curve_style(label: str) -> dict[str, Any]:
+    """Line style, colour, order and legend entry of a curve; other alphas share one entry."""
+    kind, votes = label.split("; ")[:2]
+    if "alpha" in label:
+        first = label.endswith(f"alpha {ALPHAS[0]:g}")
+        entry = "other alphas" if first else f"_{label}"
+        return {"linestyle": "-", "color": "lightgrey", "zorder": 1, "label": entry}
+    colours = dict(zip(SETS, ("tab:blue", "tab:red", "tab:orange", "tab:green"), strict=True))
+    styles = dict(zip(VOTES, (":", "--", "-"), strict=True))
+    style = styles[int(votes.split()[0])]
+    return {"linestyle": style, "color": colours[kind], "zorder": 2, "label": label}
+
+
 def draw(curves: dict[str, list[Point]], chosen: Sequence[Point], path: Path) -> None:
-    """One panel for each disturbance: cost to the right, errors upwards."""
+    """Draw a panel for each disturbance, PSNR to the right and errors upwards."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(2, -(-len(SHOWN) // 2), figsize=(17, 8), sharex=True, sharey=True)
-    colours = dict(zip(SETS, ("tab:blue", "tab:red", "tab:orange", "tab:green"), strict=True))
-    styles = dict(zip(VOTES, (":", "--", "-"), strict=True))
     for panel, way in zip(panels.flat, SHOWN, strict=False):
         for label, points in curves.items():
-            kind, votes = label.split("; ")[0], int(label.split("; ")[1].split()[0])
-            other = "alpha" in label
             panel.plot(
                 [p.psnr for p in points],
                 [max(p.errors[way], LEAST_ERROR) for p in points],
-                styles[votes] if not other else "-",
-                color="lightgrey" if other else colours[kind],
                 linewidth=1,
-                zorder=1 if other else 2,
-                label="other alphas"
-                if label.endswith(f"alpha {ALPHAS[0]:g}")
-                else "_" + label
-                if other
-                else label,
+                **curve_style(label),
             )
         for point in chosen:
             height = max(point.errors[way], LEAST_ERROR)
@@ -273,9 +277,9 @@ def draw(curves: dict[str, list[Point]], chosen: Sequence[Point], path: Path) ->
 
 
 def rows(chosen: Sequence[Point]) -> list[str]:
-    """The table of the chosen points."""
-    head_ = ["profile", "step here", "PSNR, own range", "PSNR, 65535", "ternary bound", *SHOWN]
-    lines = ["| " + " | ".join(head_) + " |", "|" + "---|" * len(head_)]
+    """Make the table of the released profiles."""
+    columns = ["profile", "step here", "PSNR, own range", "PSNR, 65535", "ternary bound", *SHOWN]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for point in chosen:
         cells = [
             point.profile.name,
@@ -292,9 +296,7 @@ def rows(chosen: Sequence[Point]) -> list[str]:
 
 
 def over_data(limit: int) -> None:
-    """Print, for each choice, the mean PSNR and the share that comes back on slices of
-    ../shared/data.
-    """
+    """Print the mean PSNR and the share of records that come back, on slices of ../shared/data."""
     from evaluate import DATA, slices
 
     files = [DATA / row["file"] for row in slices(1) if row["split"] == "val"]
@@ -320,16 +322,19 @@ def over_data(limit: int) -> None:
 
 
 def main() -> int:
-    """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Draw the picture and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--data", action="store_true", help="on slices of ../shared/data, printed only"
+        "--data", action="store_true", help="use slices of ../shared/data, and only print"
     )
     parser.add_argument(
-        "--limit", type=int, default=16, help="with --data: about so many slices (default: 16)"
+        "--limit",
+        type=int,
+        default=16,
+        help="with --data: approximate number of slices (default: 16)",
     )
     parser.add_argument(
-        "--table", action="store_true", help="write the table only, without the picture"
+        "--table", action="store_true", help="only write the table, without the picture"
     )
     options = parser.parse_args()
     if options.data:

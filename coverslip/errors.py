@@ -76,6 +76,12 @@ class NotAnImageError(CoverslipError):
     code = "not-an-image"
 
 
+class NotDicomError(NotAnImageError):
+    """The file is no DICOM."""
+
+    code = "not-dicom"
+
+
 class UnreadableFileError(CoverslipError):
     """The file is missing or may not be read."""
 
@@ -136,12 +142,34 @@ class AlreadyCarriesError(CoverslipError):
     code = "already-carries"
 
 
+class HeaderOnlyError(CoverslipError):
+    """Only the header can carry the record, and the pixels were asked for."""
+
+    code = "header-only"
+
+
+class ChangedError(CoverslipError):
+    """The file is not as embedding left it, so that its record may belong to another image."""
+
+    code = "changed"
+
+
 class DoesNotComeBackError(CoverslipError):
     """The closing check failed: what was about to be written does not read back, now or after what
     its profile shall survive.
     """
 
     code = "does-not-come-back"
+
+    def __init__(self, message: str, *, is_fault: bool = False) -> None:
+        super().__init__(message)
+        self.is_fault = is_fault
+
+
+class ProfileError(CoverslipError):
+    """There is no profile of that name."""
+
+    code = "profile"
 
 
 class KeyFileError(CoverslipError):
@@ -154,6 +182,12 @@ class RecipientError(CoverslipError):
     """The recipient is not one."""
 
     code = "recipient"
+
+
+class CannotWriteError(CoverslipError):
+    """A data set has no form as a DICOM file."""
+
+    code = "cannot-write"
 
 
 class OutputExistsError(CoverslipError):
@@ -178,87 +212,6 @@ class DecoderMissingError(CoverslipError):
     """Nothing that is installed reads this."""
 
     code = "decoder-missing"
-
-
-class AnnotationError(CoverslipError):
-    """An annotation cannot be read as what it claims to be."""
-
-    code = "bad-annotation"
-
-
-class AnnotationSizeError(CoverslipError):
-    """An annotation was made for an image of another size.
-
-    Parameters
-    ----------
-    found, expected : (int, int)
-        Rows and columns.
-    """
-
-    code = "wrong-size"
-
-    def __init__(self, found: tuple[int, int], expected: tuple[int, int]) -> None:
-        super().__init__(
-            f"the mask is {found[0]} x {found[1]} where its image is {expected[0]} x "
-            f"{expected[1]} (rows x columns): "
-            "annotate the image at its own size"
-        )
-
-
-class EmptyMaskError(CoverslipError):
-    """An annotation outlines nothing."""
-
-    code = "empty-mask"
-
-
-class RejectedSliceError(CoverslipError):
-    """Whoever checked the annotation said that the slice must not be used."""
-
-    code = "rejected"
-
-
-class SeveralAnnotationsError(CoverslipError):
-    """More than one annotation claims the same image."""
-
-    code = "several-annotations"
-
-
-class TrainingTableError(CoverslipError):
-    """The table of slices is missing a column, or has a patient in two splits."""
-
-    code = "training-table"
-
-
-class ExperimentError(CoverslipError):
-    """A training experiment's configuration is not one."""
-
-    code = "experiment"
-
-
-class CheckpointError(CoverslipError):
-    """A checkpoint is not there, or holds another network."""
-
-    code = "checkpoint"
-
-
-class RecordsMissingError(CoverslipError):
-    """There are no records to train on."""
-
-    code = "records-missing"
-
-
-class DivergedError(CoverslipError):
-    """A training's loss left all bounds."""
-
-    code = "diverged"
-
-
-class ExportError(CoverslipError):
-    """The exported model does not do what its definition says, or would take the place of another
-    one.
-    """
-
-    code = "export"
 
 
 class NoServerError(CoverslipError):

@@ -1,6 +1,4 @@
-"""An obviously invented identity for a header: for the demonstration, the evaluation and the
-tests.
-"""
+"""An obviously fake identity for a header, for the demonstration, the evaluation and the tests."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ _STREETS = ("Example Road", "Sample Street", "Placeholder Lane")
 _TOWNS = ("Nowhere", "Erewhon", "Utopia", "Neverland")
 _EXAMS = {"CT": "CT ABDOMEN PELVIS W CONTRAST", "MR": "MRI BRAIN W/O CONTRAST"}
 _ROOT = "1.2.826.0.1.3680043.8.498"
-"""The root that pydicom gives its users for UIDs."""
+"""The UID root that pydicom lets its users build on."""
 
 
 def _uid(random_: random.Random) -> str:
@@ -89,19 +87,19 @@ def _write_study(ds: Dataset, random_: random.Random, start: datetime) -> None:
     ds.RequestAttributesSequence = [_request(random_, accession)]
 
 
-def write_invented_patient(ds: Dataset, seed: int) -> None:
-    """Write an invented patient, study and device into a header.
+def write_fake_patient(ds: Dataset, seed: int) -> None:
+    """Write a fake patient, study and device into a header.
 
     Parameters
     ----------
     ds : Dataset
-        Changed in place; file meta information follows where it is there.
+        Changed in place, file meta information included if there is any.
     seed : int
-        The same seed writes the same.
+        Equal seeds write equal identities.
     """
-    random_ = random.Random(seed)  # noqa: S311 - invents, hides nothing
+    random_ = random.Random(seed)  # noqa: S311 - a fake identity is no secret
     start = datetime(2019, 1, 1) + timedelta(minutes=random_.randrange(3_000_000))
-    # Headers from archives say that they were de-identified; this one is meant not to be.
+    # Headers from archives claim to be de-identified; this one is to hold an identity.
     for keyword in (
         "PatientIdentityRemoved",
         "DeidentificationMethod",

@@ -1,4 +1,4 @@
-"""Figures of merit: PSNR in three conventions, NCC, IoU, capacity and payload."""
+"""Figures of merit: PSNR in three conventions, NCC, IoU, capacity, payload, ternary bound."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PAPER_PEAK = 255.0
-"""The paper's figures come out as 10 log10(255^2 / MSE) with the MSE of images normalised to [0,
-1].
-"""
+"""The paper's figures are 10 log10(255^2 / MSE), with the MSE of images normalised to [0, 1]."""
 
 SIXTEEN_BIT_PEAK = 65535.0
 
@@ -29,7 +27,7 @@ def psnr(error: float, peak: float) -> float:
 
 @dataclass(frozen=True)
 class Psnr:
-    """PSNR in dB, each with its peak.
+    """PSNR in three conventions, dB.
 
     Attributes
     ----------
@@ -44,6 +42,19 @@ class Psnr:
     stored: float
     sixteen_bit: float
     paper: float
+
+
+def format_psnr(figures: Psnr) -> str:
+    """The three figures with their peaks, for a sentence of a report.
+
+    ``PSNR 60.8 dB (peak of the stored bits), 84.9 dB (peak 65535), 108.9 dB (the paper's
+    convention)``
+    """
+    return (
+        f"PSNR {figures.stored:.1f} dB (peak of the stored bits), "
+        f"{figures.sixteen_bit:.1f} dB (peak {SIXTEEN_BIT_PEAK:.0f}), "
+        f"{figures.paper:.1f} dB (the paper's convention)"
+    )
 
 
 def psnr_three(cover: NDArray[Any], stego: NDArray[Any], legal: tuple[int, int]) -> Psnr:
@@ -69,8 +80,9 @@ def psnr_of(error: float, span: float, legal: tuple[int, int]) -> Psnr:
 
 
 def ncc(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Normalised correlation coefficient (Eq. 13), -1 to 1; 1 for two equal constant images, 0
-    where only one is constant.
+    """Normalised correlation coefficient (Eq. 13), -1 to 1.
+
+    It is 1 for two equal constant images, 0 for other pairs with a constant one.
     """
     a = first.astype(np.float64) - float(np.mean(first))
     b = second.astype(np.float64) - float(np.mean(second))
@@ -88,22 +100,19 @@ def iou(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 
 def capacity(mask: NDArray[Any]) -> float:
-    """Share of the image that is not body, as the paper's Table 5 counts capacity (one coefficient
-    a pixel).
-    """
+    """Share of the image outside the body: the capacity of the paper's Table 5."""
     return float(np.mean(mask == 0))
 
 
 def payload(carriers: NDArray[Any], coefficients: int, pixels: int) -> float:
-    """Coefficients that carry a bit per pixel of the image, as the paper's Table 5 counts
-    payload.
-    """
+    """Carrying coefficients per pixel of the image: payload in the paper's Table 5."""
     return float(np.count_nonzero(carriers)) * coefficients / pixels
 
 
 def ternary_bound(bits: int, pixels: int, peak: float = SIXTEEN_BIT_PEAK) -> float:
-    """The PSNR that no scheme of changes by one grey level exceeds: change rate q with H(q) + q =
-    bits / pixels, MSE = q.
+    """Highest PSNR that any scheme which changes pixels by one grey level can reach.
+
+    At the bound the change rate q solves H(q) + q = bits / pixels, and MSE = q.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Where the released model is."""
+"""Finds the released model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from coverslip.errors import ModelMissingError
 
 ENVIRONMENT = "COVERSLIP_MODELS"
-"""Names a folder that holds the model, in place of the released one."""
+"""Environment variable with a folder to take the model from instead."""
 
 
 class ModelKind(str, Enum):
@@ -21,12 +21,13 @@ class ModelKind(str, Enum):
 
 
 def model_folders() -> list[Path]:
-    """Folders in which the model is looked for, first come first: the environment's alone, or the
-    source tree's, then the installed one.
+    """Folders to search for the model, in order.
+
+    The one named in the environment alone; else the source tree's, then the installed one.
     """
-    named = os.environ.get(ENVIRONMENT)
-    if named:
-        return [Path(named)]
+    folder = os.environ.get(ENVIRONMENT)
+    if folder:
+        return [Path(folder)]
     installed = Path(sysconfig.get_path("data")) / "share" / "coverslip" / "models"
     return [Path(__file__).resolve().parent.parent / "models", installed]
 
@@ -38,32 +39,31 @@ def latest_version(folder: Path) -> Path | None:
 
 
 def find_model(kind: ModelKind) -> Path:
-    """The released model.
+    """Find the released model.
 
     Parameters
     ----------
     kind : ModelKind
-        Which of its forms.
 
     Returns
     -------
     Path
-        The .tflite file, or the SavedModel's folder of the highest version.
+        The .tflite file, or the folder of the SavedModel with the highest version.
 
     Raises
     ------
     ModelMissingError
-        It is in none of `model_folders`.
+        None of `model_folders` holds it.
     """
     folders = model_folders()
     for folder in folders:
-        found = (
+        model = (
             folder / "coverslip.tflite"
             if kind is ModelKind.LITERT
             else latest_version(folder / "coverslip")
         )
-        if found is not None and found.exists():
-            return found
+        if model is not None and model.exists():
+            return model
     places = " or ".join(str(folder) for folder in folders)
     raise ModelMissingError(
         f"there is no {kind.value} model in {places}: install the released models there, or set "

@@ -1,4 +1,4 @@
-"""Batches taken apart and put together, for engines that work image by image."""
+"""Batches split and joined again, for engines that process one image at a time."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from numpy.typing import NDArray
 from coverslip.errors import EngineError
 from coverslip.scheme.dct import SIDE
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
-AT_ONCE = 2
-"""Images that are worked on at the same time where nobody says how many: what waits for one core in
-one is done beside the other's.
+CONCURRENT_IMAGES = 2
+"""Default number of images processed at the same time: one image's single-threaded parts run beside
+the other's.
 """
 
 Arrays = Mapping[str, NDArray[Any]]
 
-Run = Callable[[dict[str, NDArray[Any]]], Arrays]
-"""Takes inputs of one image [1, ...] by name, gives its outputs [1, ...] by name."""
+ImageRunner = Callable[[dict[str, NDArray[Any]]], Arrays]
+"""Takes the inputs of one image [1, ...] by name, returns its outputs [1, ...] by name."""
 
 
-def one_by_one(lanes: Sequence[Run], inputs: Arrays) -> dict[str, NDArray[Any]]:
-    """Run a batch image by image: memory stays that of one image a lane, and the bytes cannot
-    depend on the batch.
+def run_image_by_image(lanes: Sequence[ImageRunner], inputs: Arrays) -> dict[str, NDArray[Any]]:
+    """Run a batch one image at a time.
+
+    Memory stays that of one image for each lane, and the outputs cannot depend on the batch.
 
     Parameters
     ----------
-    lanes : sequence of Run
-        What runs an image, as many as may run at the same time; an image goes to the one that is
-        free.
+    lanes : sequence of ImageRunner
+        As many as may run at the same time; each image goes to a free one.
     inputs : mapping
         Arrays of the same first dimension B by name; ``pixels`` is int32 [B, H, W] among them.
 
@@ -47,7 +47,7 @@ def one_by_one(lanes: Sequence[Run], inputs: Arrays) -> dict[str, NDArray[Any]]:
     Raises
     ------
     EngineError
-        The inputs are no batch of images that holds a block.
+        The inputs are not a batch of images of at least one block each.
     """
     pixels = inputs["pixels"]
     if (
@@ -74,14 +74,13 @@ def one_by_one(lanes: Sequence[Run], inputs: Arrays) -> dict[str, NDArray[Any]]:
 
 
 def _in_lanes(
-    lanes: Sequence[Run], images: Sequence[dict[str, NDArray[Any]]]
+    lanes: Sequence[ImageRunner], images: Sequence[dict[str, NDArray[Any]]]
 ) -> dict[str, NDArray[Any]]:
-    """Outputs are put in their place as they come: joining them all afterwards would keep every
-    lane waiting.
-    """
+    # Each image's outputs are copied into place by its lane: joining them all afterwards would keep
+    # every lane waiting.
     outputs: dict[str, NDArray[Any]] = {}
-    making = threading.Lock()
-    free: SimpleQueue[Run] = SimpleQueue()
+    allocating = threading.Lock()
+    free: SimpleQueue[ImageRunner] = SimpleQueue()
     for lane in lanes:
         free.put(lane)
 
@@ -91,7 +90,7 @@ def _in_lanes(
             image = lane(images[index])
         finally:
             free.put(lane)
-        with making:
+        with allocating:
             if not outputs:
                 outputs.update(
                     {
@@ -102,14 +101,12 @@ def _in_lanes(
         for name, values in image.items():
             outputs[name][index] = values[0]
 
-    side_by_side(run, len(images), len(lanes))
+    map_concurrently(run, len(images), len(lanes))
     return outputs
 
 
-def side_by_side(work: Callable[[int], Made], count: int, threads: int) -> list[Made]:
-    """What some work makes of the numbers 0 to ``count - 1``, in their order; ``threads`` of them
-    at a time.
-    """
+def map_concurrently(work: Callable[[int], Result], count: int, threads: int) -> list[Result]:
+    """The results of ``work(0)`` to ``work(count - 1)``, in order, computed in some threads."""
     if min(count, threads) < 2:
         return [work(number) for number in range(count)]
     with ThreadPoolExecutor(threads) as pool:

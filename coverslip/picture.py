@@ -1,7 +1,8 @@
-"""Pictures for people: what was outlined, what carries, what changed. Pillow and numpy alone."""
+"""Pictures for people: the outlined body, the carriers, the change. Pillow and numpy alone."""
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from coverslip.files import write_bytes_atomically
 from coverslip.qr import symbol as symbols
 from coverslip.scheme.dct import SIDE
 
@@ -24,15 +26,16 @@ _CARRIER = np.array([67, 147, 195], dtype=np.float64)
 
 
 def grey(plane: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """A plane [H, W] as grey bytes: the 1st to 99.5th percentile over black to white, brightened by
-    a square root.
+    """A plane [H, W] as grey bytes, brightened by a square root.
+
+    Black is the 1st percentile, white the 99.5th.
     """
     low, high = np.percentile(plane, (1, 99.5))
     scaled = np.clip((plane - low) / max(high - low, 1.0), 0, 1)
     return np.asarray(255 * np.sqrt(scaled), dtype=np.uint8)
 
 
-def _tinted(
+def _tint(
     plane: NDArray[np.int32], where: NDArray[np.bool_], colour: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
     base = np.repeat(grey(plane)[..., None], 3, axis=2).astype(np.float64)
@@ -40,7 +43,7 @@ def _tinted(
     return base.astype(np.uint8)
 
 
-def _spread(blocks: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+def _block_pixels(blocks: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     full = np.zeros(shape, dtype=bool)
     rows, cols = (side * SIDE for side in blocks.shape)
     full[:rows, :cols] = np.kron(blocks, np.ones((SIDE, SIDE), dtype=bool))
@@ -72,24 +75,30 @@ def _sheet(panels: list[Image.Image], columns: int, path: Path) -> None:
     )
     for i, panel in enumerate(panels):
         sheet.paste(panel, ((i % columns) * (width + _GAP), (i // columns) * (height + _GAP)))
+    _save_png(sheet, path)
+
+
+def _save_png(image: Image.Image, path: Path) -> None:
+    """Save a picture in place of an older one; its folder is created if missing."""
+    stream = BytesIO()
+    image.save(stream, format="PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, format="PNG")
+    write_bytes_atomically(path, stream.getvalue(), overwrite=True)
 
 
 def save_symbol(symbol: NDArray[np.bool_], path: Path) -> None:
-    """A QR symbol bool [n, n] as PNG, with its quiet zone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(symbols.picture(symbol)).save(path, format="PNG")
+    """Save a QR symbol bool [n, n] with its quiet zone as PNG."""
+    _save_png(Image.fromarray(symbols.render(symbol)), path)
 
 
 def save_embedding(cover: NDArray[np.int32] | Frames, embedding: Embedding, path: Path) -> None:
-    """Cover, mask, carriers, stego, difference and the QR symbol as it was read back: one PNG.
+    """Save cover, mask, carriers, stego, difference and the symbol read back, as one PNG.
 
     Parameters
     ----------
     cover : int32 [F, H, W] or Frames
     embedding : Embedding
-        The first frame that carries is drawn.
+        Its first carrying frame is drawn.
     path : Path
     """
     number = next(i for i, frame in enumerate(embedding.frames) if frame.votes is not None)
@@ -99,29 +108,31 @@ def save_embedding(cover: NDArray[np.int32] | Frames, embedding: Embedding, path
     largest = int(np.abs(stego - plane).max())
     panels = [
         _panel(grey(plane), "cover"),
-        _panel(_tinted(plane, frame.mask > 0, _BODY), "mask: body, never touched"),
+        _panel(_tint(plane, frame.mask > 0, _BODY), "mask: body, never touched"),
         _panel(
-            _tinted(plane, _spread(frame.carriers, plane.shape), _CARRIER),
+            _tint(plane, _block_pixels(frame.carriers, plane.shape), _CARRIER),
             f"carriers: {int(frame.carriers.sum())} blocks",
         ),
         _panel(grey(stego), "stego"),
         _panel(_difference(plane, stego), f"difference, at most {largest} grey levels"),
         _panel(
-            symbols.picture(frame.votes.symbol()), "QR symbol, read back from the stego", sharp=True
+            symbols.render(frame.votes.symbol()), "QR symbol, read back from the stego", sharp=True
         ),
     ]
     _sheet(panels, 3, path)
 
 
 def save_survey(survey: Survey, path: Path) -> None:
-    """First frame, body and background that may carry: one PNG."""
-    plane = survey.instance.frames[0]
+    """Save an image's first frame, its body and the background that may carry, as one PNG."""
+    assert survey.source.image is not None
+    assert survey.pixels is not None
+    plane, pixels = survey.source.image.frames[0], survey.pixels
     panels = [
         _panel(grey(plane), "first frame"),
-        _panel(_tinted(plane, survey.mask > 0, _BODY), "mask: body, never touched"),
+        _panel(_tint(plane, pixels.mask > 0, _BODY), "mask: body, never touched"),
         _panel(
-            _tinted(plane, _spread(survey.allowed, plane.shape), _CARRIER),
-            f"may carry: {int(survey.allowed.sum())} blocks",
+            _tint(plane, _block_pixels(pixels.allowed, plane.shape), _CARRIER),
+            f"may carry: {int(pixels.allowed.sum())} blocks",
         ),
     ]
     _sheet(panels, 3, path)

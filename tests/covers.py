@@ -10,7 +10,7 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian
 
 from coverslip.dicom.instance import read_instance
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
 
 HEAD = "J2K_pixelrep_mismatch.dcm"
 
@@ -18,7 +18,7 @@ HEAD = "J2K_pixelrep_mismatch.dcm"
 def head_ct(seed: int) -> Dataset:
     """A real 512 x 512 head CT that comes with pydicom, with an invented patient in its header."""
     dataset = dcmread(get_testdata_file(HEAD, download=False))
-    write_invented_patient(dataset, seed=seed)
+    write_fake_patient(dataset, seed=seed)
     return dataset
 
 

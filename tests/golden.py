@@ -7,6 +7,7 @@ key are invented."""
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
@@ -14,7 +15,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from coverslip.crypto.keys import Identity
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
 from tests.paths import ROOT
 
 FOLDER = ROOT / "tests" / "data"
@@ -26,9 +27,14 @@ IDENTITY = Identity(bytes(range(32)))
 """A key that anybody can write down: it protects nothing but an invented patient."""
 
 
-def phantom(side: int = SIDE) -> Dataset:
-    """A drawn slice: a bright noisy ellipse with a dark one inside, on dark noise; 12 bits, square,
-    with an invented patient.
+LAST_WITHOUT_IMAGE_TYPE = 6
+"""Models up to this one embedded into a phantom without Image Type."""
+
+
+def phantom(side: int = SIDE, image_type: bool = True) -> Dataset:
+    """A drawn slice of 12 bits with an invented patient.
+
+    A bright noisy ellipse with a dark one inside, on dark noise.
     """
     random = np.random.default_rng(20)
     row, column = np.ogrid[:side, :side]
@@ -41,6 +47,8 @@ def phantom(side: int = SIDE) -> Dataset:
     meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, ExplicitVRLittleEndian
     slice_ = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
     slice_.SOPClassUID, slice_.Modality = CTImageStorage, "CT"
+    if image_type:
+        slice_.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     slice_.Rows = slice_.Columns = side
     slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
     slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit, slice_.PixelRepresentation = (
@@ -50,8 +58,13 @@ def phantom(side: int = SIDE) -> Dataset:
         0,
     )
     slice_.PixelData = pixels.clip(0, 4095).astype("<u2").tobytes()
-    write_invented_patient(slice_, seed=20)
+    write_fake_patient(slice_, seed=20)
     return slice_
+
+
+def has_image_type(path: Path) -> bool:
+    """Whether the phantom that a golden file was made from has an Image Type."""
+    return int(path.stem.split("-")[0].removeprefix("model")) > LAST_WITHOUT_IMAGE_TYPE
 
 
 def main() -> None:
@@ -75,7 +88,7 @@ def main() -> None:
                 read_instance(cover),
                 IDENTITY.recipient,
                 LiteRtEngine(),
-                pipeline.EmbedOptions(profile),
+                pipeline.EmbedOptions(profile, require_pixels=True),
             )
             done.write(stego)
             print(stego.name, done.report.votes_per_module, stego.stat().st_size)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from coverslip.crypto.keys import Identity
@@ -84,6 +85,18 @@ def test_the_program_in_the_console_page_works(folder):
     )
     assert done.returncode == 0, done.stderr
     assert (folder / "stego.dcm").exists()
+
+
+@pytest.mark.slow
+def test_every_block_of_the_library_page_and_the_readme_runs(folder):
+    for page in ("docs/library.md", "README.md"):
+        program = "\n".join(blocks(page, "python"))
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+    original, again = folder / "cover.dcm", folder / "original.dcm"
+    assert dcmread(original).PatientName == dcmread(again).PatientName
 
 
 @pytest.mark.parametrize("page", ["docs/console.md", "docs/scheme.md"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
@@ -91,6 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = _load(arguments.command)
     try:
         return command.run(arguments)
+    except BrokenPipeError:
+        # Whoever read the output has left; what Python flushes at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("coverslip: stopped; what was written is whole", file=sys.stderr)
         return 1

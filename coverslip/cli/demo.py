@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coverslip.cli import options
 from coverslip.cli.batch import ALL_DONE, SOME_FAILED, misuse
 from coverslip.errors import CoverslipError
+
+if TYPE_CHECKING:
+    from coverslip.pipeline import EmbedReport
 
 _CT = "J2K_pixelrep_mismatch.dcm"
 """A 512 x 512 head CT among pydicom's own test files; part of its wheel, so nothing is
@@ -39,9 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from coverslip import picture, pipeline
     from coverslip.crypto.keys import Identity
-    from coverslip.dicom.instance import read_instance, write_instance
-    from coverslip.dicom.record_views import as_dataset
-    from coverslip.fake_patient import write_invented_patient
+    from coverslip.dicom.objects import read_object
+    from coverslip.fake_patient import write_fake_patient
 
     source = get_testdata_file(_CT, download=False)
     if not isinstance(source, str):
@@ -54,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     assert profile is not None
     try:
         cover = dcmread(source)
-        write_invented_patient(cover, seed=42)
+        write_fake_patient(cover, seed=42)
         cover.save_as(files["cover.dcm"])
         identity = Identity.generate()
         identity.write(files["identity.txt"])
@@ -63,50 +66,51 @@ def run(arguments: argparse.Namespace) -> int:
             f"{files['cover.dcm']}"
         )
         engine = options.open_engine(arguments)
-        instance = read_instance(files["cover.dcm"])
+        original = read_object(files["cover.dcm"])
         choices = pipeline.EmbedOptions(profile, beta=arguments.beta)
-        embedding = pipeline.embed(instance, identity.recipient, engine, choices)
+        embedding = pipeline.embed(original, identity.recipient, engine, choices)
         embedding.write(files["stego.dcm"])
-        _tell_embedding(embedding.report, engine.name, files["stego.dcm"])
-        picture.save_embedding(instance.frames, embedding, files["picture.png"])
-        stego = read_instance(files["stego.dcm"])
+        _print_embedding(embedding.report, engine.name, files["stego.dcm"])
+        if embedding.pixels is not None and original.image is not None:
+            picture.save_embedding(original.image.frames, embedding, files["picture.png"])
+        stego = read_object(files["stego.dcm"])
         found = pipeline.extract(stego, identity)
         print(
             f"3. read back without a network: {len(found.record)} attributes, among them "
-            f"{cover.PatientName}"
+            f"{cover.PatientName}; {found.binding.value}"
         )
-        restored = pipeline.restore(stego, found.record)
-        write_instance(restored, restored.frames, files["restored.dcm"])
+        restoration = pipeline.restore(stego, found, identity.recipient)
+        restoration.write(files["restored.dcm"])
     except CoverslipError as error:
         print(f"coverslip: {error}")
         return SOME_FAILED
-    again = dcmread(files["restored.dcm"])
-    different = [
-        e.keyword for e in as_dataset(found.record) if again.get(e.tag) != cover.get(e.tag)
-    ]
+    same = files["restored.dcm"].read_bytes() == files["cover.dcm"].read_bytes()
+    again = read_object(files["restored.dcm"])
+    equal = (
+        again.image is not None
+        and original.image is not None
+        and bool((again.image.planes == original.image.planes).all())
+    )
     print(
-        f"4. restored -> {files['restored.dcm']}; recorded attributes that differ from the "
-        f"cover's: {len(different)}"
+        f"4. restored -> {files['restored.dcm']}: the cover's pixels: {'yes' if equal else 'no'}; "
+        f"the cover's file, byte for byte: {'yes' if same else 'no'}"
     )
     print(f"   picture -> {files['picture.png']}")
-    return ALL_DONE if not different else SOME_FAILED
+    return ALL_DONE if equal else SOME_FAILED
 
 
-def _tell_embedding(report: object, engine: str, target: Path) -> None:
-    from coverslip.pipeline import EmbedReport
+def _print_embedding(report: EmbedReport, engine: str, target: Path) -> None:
+    from coverslip.metrics import format_psnr
 
-    assert isinstance(report, EmbedReport)
     print(
         f"2. embedded with {engine}, profile {report.profile}: {report.recorded} attributes in "
-        f"{report.sealed_bytes} sealed bytes, "
+        f"{report.sealed_bytes} sealed bytes, carried: {report.carried.value}, "
         f"{report.carriers} carriers, {report.votes_per_module:.1f} votes a module, "
         f"{report.module_errors} module errors -> {target}"
     )
     print(
-        f"   PSNR {report.psnr.stored:.1f} dB (peak of the stored bits), "
-        f"{report.psnr.sixteen_bit:.1f} dB (peak 65535), "
-        f"{report.psnr.paper:.1f} dB (the paper's convention); pixels changed outside the "
-        f"carriers: {report.changed_outside}"
+        f"   {format_psnr(report.psnr)}; pixels changed outside the carriers: "
+        f"{report.changed_outside}"
     )
     for note in report.notes:
         print(f"   note: {note}")

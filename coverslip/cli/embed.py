@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coverslip.cli import options, remote
-from coverslip.cli.batch import Batch, Source, collect, misuse, refuse_missing, target_of
+from coverslip.cli.batch import Batch, Source, Sources, collect, misuse, refuse_missing, target_of
 from coverslip.crypto.keys import Recipient
 from coverslip.errors import CoverslipError, OutputExistsError
 
@@ -29,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         required=True,
         metavar="RECIPIENT",
-        help="who shall be able to read it, as keygen printed it",
+        help="who will be able to read it, as keygen printed it",
     )
     parser.add_argument(
         "-o",
@@ -40,11 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_profile(parser, default="default")
     options.add_batch_engine(parser)
-    parser.add_argument("--use-padding", action="store_true", help="let pixel padding carry too")
+    options.add_carrying(parser)
     parser.add_argument(
-        "--allow-burned-in",
-        action="store_true",
-        help="accept an image that says its pixels show identity",
+        "--skip-existing", action="store_true", help="a file whose output exists is no failure"
     )
     parser.add_argument(
         "--qr",
@@ -65,30 +62,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def say(result: dict[str, Any]) -> str:
     """A sentence about one embedding."""
-    psnr = result["psnr"]
-    text = (
-        f"{result['recorded']} attributes in {result['sealed_bytes']} sealed bytes on "
-        f"{result['carriers']} carriers, "
-        f"{result['votes_per_module']:.1f} votes a module, {result['module_errors']} module "
-        "errors; "
-        f"PSNR {psnr['stored']:.1f} dB (peak of the stored bits), {psnr['sixteen_bit']:.1f} dB "
-        "(peak 65535), "
-        f"{psnr['paper']:.1f} dB (the paper's convention); no pixel outside the carriers differs "
-        f"-> {result['output']}"
-    )
-    if result["frames"] > 1:
+    from coverslip.metrics import Psnr, format_psnr
+
+    text = f"{result['recorded']} attributes in {result['sealed_bytes']} sealed bytes, "
+    if result["carried"] == "header":
+        reasons = "; ".join(reason["message"] for reason in result["header_reasons"])
+        text += f"carried: header ({reasons}); no pixel differs"
+    else:
+        text += (
+            f"carried: pixels, on {result['carriers']} carriers, "
+            f"{result['votes_per_module']:.1f} votes a module, "
+            f"{result['module_errors']} module errors; {format_psnr(Psnr(**result['psnr']))}; "
+            "no pixel outside the carriers differs"
+        )
+    if not result["bound"]:
+        text += "; the step leaves no room to bind the record to its image"
+    text += f" -> {result['output']}"
+    if result["frames"] > 1 and result["carried"] == "pixels":
         text += f"; {result['frames_carrying']} of {result['frames']} frames carry"
     if result["dropped"]:
-        text += f"; removed and not recorded: {', '.join(result['dropped'])}"
+        text += f"; {len(result['dropped'])} attributes are in the sealed header part alone"
     return "; ".join([text, *result["notes"]])
 
 
-def _misused(arguments: argparse.Namespace, sources: list[Source], single: bool) -> str | None:
+def _misused(arguments: argparse.Namespace, sources: Sources, single: bool) -> str | None:
     """What is wrong with the call, or None."""
     if not sources:
         return "the folders hold no files; name DICOM files or folders that hold some"
     if not single and (arguments.qr or arguments.picture):
         return "--qr and --picture take one input file; name one, or leave them out"
+    for name in ("qr", "picture"):
+        path = getattr(arguments, name)
+        if path is not None and path.exists():
+            return f"--{name} names a file that exists, which is never overwritten: choose another"
     if not single and arguments.output.exists() and not arguments.output.is_dir():
         return "--output is a file, but there are several inputs; name a folder"
     if arguments.seal_here and not arguments.server:
@@ -99,16 +105,16 @@ def _misused(arguments: argparse.Namespace, sources: list[Source], single: bool)
     )
 
 
-class _Job:
+class _EmbedJob:
     """Embeds one source into the file that it is to become, and reports.
 
     Parameters
     ----------
     output : Path
     single : bool
-        It may name a file.
+        ``output`` may name a file.
     embed : callable
-        Does so; see `_Here` and `_there`.
+        Embeds one file into another; see `LocalEmbedder` and `remote_embedder`.
     """
 
     def __init__(
@@ -123,15 +129,14 @@ class _Job:
         target = target_of(source, self._output, self._single)
         if target.exists():
             raise OutputExistsError(
-                "the output exists already and is never overwritten: choose another folder or name"
+                "the output exists already and is never overwritten: choose another folder or "
+                "name, or say --skip-existing"
             )
         return {"output": str(target), **self._embed(source.path, target)}
 
 
-class _Here:
-    """Embeds one file into another on this machine, and reports. It can be pickled until it was
-    first called.
-    """
+class LocalEmbedder:
+    """Embeds one file into another on this machine; picklable only before the first call."""
 
     def __init__(self, arguments: argparse.Namespace, recipient: Recipient) -> None:
         self._arguments = arguments
@@ -143,29 +148,22 @@ class _Here:
 
     @cached_property
     def _choices(self) -> EmbedOptions:
-        from coverslip.pipeline import EmbedOptions
-
-        arguments, profile = self._arguments, options.chosen_profile(self._arguments)
-        assert profile is not None
-        return EmbedOptions(
-            profile,
-            beta=arguments.beta,
-            use_padding=arguments.use_padding,
-            allow_burned_in=arguments.allow_burned_in,
-        )
+        return options.embed_options(self._arguments)
 
     def __call__(self, source: Path, target: Path) -> dict[str, Any]:
+        """Embed one file into another; its report."""
         from coverslip import pipeline
-        from coverslip.dicom.instance import read_instance
+        from coverslip.dicom.objects import read_object
 
-        instance = read_instance(source)
+        cover = read_object(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         embedding = pipeline.embed(
-            instance, self._recipient, self._engine, self._choices, spool=target.parent
+            cover, self._recipient, self._engine, self._choices, spool=target.parent
         )
         embedding.write(target)
-        _draw(self._arguments, instance.frames, embedding)
-        return asdict(embedding.report)
+        if embedding.pixels is not None and cover.image is not None:
+            _draw(self._arguments, cover.image.frames, embedding)
+        return embedding.report.as_json()
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -174,31 +172,32 @@ def run(arguments: argparse.Namespace) -> int:
     single = len(arguments.inputs) == 1 and not arguments.inputs[0].is_dir()
     if wrong := _misused(arguments, sources, single):
         return misuse(wrong)
-    options.settle_threads(arguments)
+    options.resolve_threads(arguments)
     with ExitStack() as held:
         try:
             recipient = Recipient.parse(arguments.to)
             embed = (
-                _there(arguments, recipient, held)
+                remote_embedder(arguments, recipient, held)
                 if arguments.server
-                else _Here(arguments, recipient)
+                else LocalEmbedder(arguments, recipient)
             )
         except CoverslipError as error:
             return misuse(str(error))
-        return Batch(arguments.json, "embedding", arguments.jobs).run(
-            sources, _Job(arguments.output, single, embed), say
-        )
+        batch = Batch(arguments.json, "embedding", arguments.jobs, arguments.skip_existing)
+        return batch.run(sources, _EmbedJob(arguments.output, single, embed), say)
 
 
-def _there(
+def remote_embedder(
     arguments: argparse.Namespace, recipient: Recipient, held: ExitStack
 ) -> Callable[[Path, Path], dict[str, Any]]:
-    """Lets a server embed one file into another, and reports."""
+    """What lets a server embed one file into another."""
     client = held.enter_context(remote.connect(arguments))
     choices: dict[str, Any] = {
         "beta": arguments.beta,
         "use_padding": arguments.use_padding,
         "allow_burned_in": arguments.allow_burned_in,
+        "require_pixels": arguments.require_pixels,
+        "allow": tuple(arguments.allow),
     }
 
     def embed(source: Path, target: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coverslip.cli.batch import ALL_DONE, SOME_FAILED
 from coverslip.crypto.keys import Identity
-from coverslip.errors import CoverslipError
+from coverslip.errors import CoverslipError, KeyFileError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write a new identity; print its recipient."""
     identity = Identity.generate()
     try:
-        identity.write(arguments.identity)
+        _write(identity, arguments.identity)
     except CoverslipError as error:
         print(
             json.dumps({"status": "failed", "code": error.code, "message": str(error)})
@@ -37,3 +37,14 @@ def run(arguments: argparse.Namespace) -> int:
         else str(identity.recipient)
     )
     return ALL_DONE
+
+
+def _write(identity: Identity, path: Path) -> None:
+    try:
+        identity.write(path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise KeyFileError(
+            f"the identity file cannot be written ({reason}); a name in a folder that is there, on "
+            "a disk with room, was expected: make the folder, or choose another"
+        ) from None

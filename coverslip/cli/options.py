@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coverslip.machine import usable_cores
 from coverslip.scheme.profiles import PROFILES, Profile
 
 if TYPE_CHECKING:
     from coverslip.engine import Engine
+    from coverslip.pipeline import EmbedOptions
 
 ENGINES = ("litert", "tensorflow")
 
@@ -47,8 +49,9 @@ def add_batch_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help=text)
 
 
-def settle_threads(arguments: argparse.Namespace) -> None:
-    """Give --threads a number where `add_batch_engine` left that open."""
+def resolve_threads(arguments: argparse.Namespace) -> None:
+    """Give --threads a number where `add_batch_engine` left that open; no more jobs than cores."""
+    arguments.jobs = min(arguments.jobs, usable_cores())
     arguments.threads = arguments.threads or (THREADS if arguments.jobs == 1 else 1)
 
 
@@ -69,6 +72,49 @@ def add_profile(parser: argparse.ArgumentParser, default: str | None) -> None:
         type=alpha,
         metavar="A",
         help="place of a 0 between two lattice points, above 0 and below 0.5",
+    )
+
+
+def add_carrying(parser: argparse.ArgumentParser) -> None:
+    """What decides where a record is carried, and what is refused."""
+    from coverslip.eligibility import ALLOWABLE
+
+    parser.add_argument("--use-padding", action="store_true", help="let pixel padding carry too")
+    parser.add_argument(
+        "--allow-burned-in",
+        action="store_true",
+        help="accept images that say, or do not deny, that their pixels show identity",
+    )
+    parser.add_argument(
+        "--require-pixels",
+        action="store_true",
+        help="refuse what only the header can carry",
+    )
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        choices=tuple(kind.value for kind in ALLOWABLE),
+        metavar="KIND",
+        help="let pixels of this kind carry too (again for another): "
+        + ", ".join(kind.value for kind in ALLOWABLE),
+    )
+
+
+def embed_options(arguments: argparse.Namespace) -> EmbedOptions:
+    """The choices that `add_profile` and `add_carrying` describe."""
+    from coverslip.eligibility import Kind
+    from coverslip.pipeline import EmbedOptions
+
+    profile = chosen_profile(arguments)
+    assert profile is not None
+    return EmbedOptions(
+        profile,
+        beta=arguments.beta,
+        use_padding=arguments.use_padding,
+        allow_burned_in=arguments.allow_burned_in,
+        require_pixels=arguments.require_pixels,
+        allow=frozenset(Kind(name) for name in arguments.allow),
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
 from coverslip.cli import options
 from coverslip.errors import NoServerError
+from coverslip.files import write_bytes_atomically
 from coverslip.plugins import CLIENTS, load_plugin
 from coverslip.scheme.profiles import PROFILES, Scheme
 
@@ -90,11 +90,6 @@ def connect(arguments: argparse.Namespace) -> Any:
 
 
 def write_whole(content: bytes, target: Path) -> None:
-    """Write a file that appears at once; its folder is made where absent."""
+    """Write a new file that appears at once and whole, and its folder if that is missing."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_bytes_atomically(target, content)

@@ -1,8 +1,8 @@
 """Identities (private keys) and recipients (public keys): files and printable forms.
 
 A recipient is ``cs1`` and 56 base32 letters: the raw X25519 public key and three bytes of its
-SHA-256, so that a slip in copying is noticed. An identity file holds ``CS-IDENTITY-1`` and the
-private key in the same form, mode 0600.
+SHA-256, which catch a copying error. An identity file holds ``CS-IDENTITY-1`` and the private key
+in the same form, mode 0600.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from coverslip.errors import KeyFileError, OutputExistsError, RecipientError
+from coverslip.files import write_bytes_atomically
 
 RECIPIENT_PREFIX = "cs1"
 IDENTITY_PREFIX = "CS-IDENTITY-1"
@@ -65,7 +66,7 @@ class Recipient:
         Raises
         ------
         RecipientError
-            Not the form, or its check does not match.
+            The text has another form, or its check does not match.
         """
         text = text.strip()
         key = (
@@ -76,15 +77,14 @@ class Recipient:
         if key is None:
             raise RecipientError(
                 f"this is no recipient: expected '{RECIPIENT_PREFIX}' and {_LETTERS} letters or "
-                "digits that pass their check; "
-                "copy it again from the output of 'coverslip keygen'"
+                "digits that pass their check; copy it again from the output of 'coverslip keygen'"
             )
         return cls(key)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A private key that opens what was sealed to its recipient. Never printed.
+    """A private key that opens records sealed to its recipient. Never printed.
 
     Attributes
     ----------
@@ -115,22 +115,18 @@ class Identity:
             There is a file at ``path``; a key is never overwritten.
         """
         text = (
-            "# Coverslip identity: whoever holds this file can read what was sealed to the "
+            "# Coverslip identity: whoever holds this file can read records sealed to the "
             "recipient below.\n"
             f"# recipient: {self.recipient}\n"
             f"{IDENTITY_PREFIX}{_encode(IDENTITY_PREFIX, self.secret)}\n"
         )
         try:
-            descriptor = os.open(
-                path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR
-            )
-        except FileExistsError:
+            write_bytes_atomically(path, text.encode("ascii"), mode=stat.S_IRUSR | stat.S_IWUSR)
+        except OutputExistsError:
             raise OutputExistsError(
                 "the identity file exists already and is never overwritten: choose another name "
                 "or move it away"
             ) from None
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(text)
 
     @classmethod
     def read(cls, path: Path) -> Identity:
@@ -139,7 +135,7 @@ class Identity:
         Raises
         ------
         KeyFileError
-            There is no such file, it cannot be read, others may read it, or it holds no identity.
+            The file is missing, cannot be read, is readable by others, or holds no identity.
         """
         try:
             text = path.read_text(encoding="ascii")
@@ -152,8 +148,7 @@ class Identity:
         if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise KeyFileError(
                 f"the identity file may be read by others (mode {stat.S_IMODE(mode):04o}); "
-                "expected 0600: "
-                "run 'chmod 600' on it, and make a new identity if others had access"
+                "expected 0600: run 'chmod 600' on it, and make a new identity if others had access"
             )
         for line in text.splitlines():
             if line.startswith(IDENTITY_PREFIX):
@@ -162,6 +157,5 @@ class Identity:
                     return cls(key)
         raise KeyFileError(
             f"the file holds no identity: expected a line '{IDENTITY_PREFIX}' with {_LETTERS} "
-            "letters or digits that pass their "
-            "check, as 'coverslip keygen' writes it"
+            "letters or digits that pass their check, as 'coverslip keygen' writes it"
         )

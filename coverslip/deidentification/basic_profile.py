@@ -32,7 +32,7 @@ STANDARD_ROOT = "1.2.840.10008."
 _REMOVE = "X"
 _EMPTY = "Z"
 _DUMMY = "D"
-_UID = "U"
+UID_ACTION = "U"
 
 _NEVER_EMPTY = frozenset((0x00081110,))
 """Referenced Study Sequence: type 3 in every image, and not allowed without items (PS3.3 section
@@ -49,8 +49,8 @@ _CHOICE = {
     "empty_or_replace": _DUMMY,
     "delete_or_replace": _DUMMY,
     "delete_or_empty_or_replace": _DUMMY,
-    "replace_UID": _UID,
-    "delete_or_empty_or_replace_UID": _UID,
+    "replace_UID": UID_ACTION,
+    "delete_or_empty_or_replace_UID": UID_ACTION,
 }
 
 
@@ -159,10 +159,10 @@ def _change(ds: Dataset, tag: BaseTag, action: str, uid_key: bytes) -> None:
         del ds[tag]
     elif action == _EMPTY:
         element.value = [] if element.VR == "SQ" else None
-    elif action == _UID and element.VR == "SQ":
+    elif action == UID_ACTION and element.VR == "SQ":
         for item in element.value:
             apply_profile(item, uid_key)
-    elif action == _UID and element.VR == "UI":
+    elif action == UID_ACTION and element.VR == "UI":
         _new_uids(element, uid_key)
     elif not _dummy(element, uid_key):
         del ds[tag]

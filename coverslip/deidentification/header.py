@@ -1,5 +1,4 @@
-"""The identity out of a header and back: de-identification, what it took, the mark of a file that
-carries a record.
+"""The identity out of a header and back: de-identification, and what it took.
 
 A record is the difference between the original and the de-identified header after everything was
 undone that can be undone without it. So nothing needs to be listed twice, and whatever the profile
@@ -9,31 +8,53 @@ does comes back.
 from __future__ import annotations
 
 import copy
+import hashlib
 import struct
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
-from coverslip.deidentification.basic_profile import apply_profile
+from coverslip.deidentification.basic_profile import (
+    action_for,
+    apply_profile,
+    new_uid,
+)
+from coverslip.deidentification.mark import remove_mark
+from coverslip.dicom.objects import OFFSET_TABLES, PIXEL_TAGS
 from coverslip.dicom.raw import is_sequence, leaf, put_level
+from coverslip.eligibility import BurnedIn, burned_in, text_sources
 from coverslip.errors import BurnedInAnnotationError
 from coverslip.record import Element, Inside, Level, Record
 
 LIMIT = 1024
 """Bytes above which a single value is not recorded but listed as dropped."""
 
-_GROUP = 0x0099
-_CREATOR = "COVERSLIP"
-_MARK_VERSION = 1
 _METHOD = "Coverslip"
 _DERIVATION = "Record of the removed identity embedded in background pixels"
 _CODE = ("113100", "DCM", "Basic Application Confidentiality Profile")
-_PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+_PIXELS = frozenset((*PIXEL_TAGS, *OFFSET_TABLES))
+_NUMBER_OF_FRAMES = 0x00280008
+_SOP_INSTANCE_UID = 0x00080018
+_ITEM_END = b"\xfe\xff\x0d\xe0"
+_DESCRIBING = frozenset(
+    (
+        0x00080008,  # Image Type, whose first value says DERIVED
+        0x00120062,  # Patient Identity Removed
+        0x00120063,  # De-identification Method
+        0x00120064,  # De-identification Method Code Sequence
+        0x00280106,  # Smallest Image Pixel Value
+        0x00280107,  # Largest Image Pixel Value
+        0x00280303,  # Longitudinal Temporal Information Modified
+        0x00082111,  # Derivation Description
+    )
+)
+"""What embedding itself writes or adjusts."""
 _TRAILING_PADDING = 0xFFFCFFFC
 """Its value means nothing (PS3.10 section 7.2), so that it is not worth the room."""
 _ADDED = (
@@ -63,75 +84,6 @@ class Dropped:
 
     def __str__(self) -> str:
         return f"{self.path} {self.size} bytes"
-
-
-@dataclass(frozen=True)
-class Mark:
-    """What a file that carries a record says about it.
-
-    Attributes
-    ----------
-    version : int
-        Of the mark.
-    profile : str
-        Profile that it was embedded with.
-    step : float
-        Grey levels.
-    check : bytes
-        8 bytes by which a recipient knows that the record is theirs.
-    """
-
-    version: int
-    profile: str
-    step: float
-    check: bytes
-
-
-def mark(ds: Dataset, profile: str, step: float, check: bytes) -> None:
-    """Say in a private block that a file carries a record.
-
-    Parameters
-    ----------
-    ds : Dataset
-        Changed in place.
-    profile : str
-        At most 16 capital letters, digits, spaces and underscores once capitalised (CS).
-    step : float
-        Grey levels.
-    check : bytes
-        8 bytes.
-    """
-    block = ds.private_block(_GROUP, _CREATOR, create=True)
-    block.add_new(0x01, "US", _MARK_VERSION)
-    block.add_new(0x02, "CS", profile.upper())
-    block.add_new(0x03, "FD", step)
-    block.add_new(0x04, "OB", check)
-
-
-def read_mark(ds: Dataset) -> Mark | None:
-    """The mark of a file that carries a record; None where there is none that makes sense."""
-    if _CREATOR not in ds.private_creators(_GROUP):
-        return None
-    block = ds.private_block(_GROUP, _CREATOR)
-    # An implicit transfer syntax loses a private element's VR: the bytes are read as what they were
-    # written.
-    values = []
-    for offset in (0x01, 0x02, 0x03, 0x04):
-        if offset not in block:
-            return None
-        values.append(leaf(ds, block.get_tag(offset)).value)
-    version, profile, step, check = values
-    if not (
-        isinstance(version, bytes)
-        and isinstance(profile, bytes)
-        and isinstance(step, bytes)
-        and isinstance(check, bytes)
-    ):
-        return None
-    if (len(version), len(step), len(check)) != (2, 8, 8):
-        return None
-    name = profile.decode("ascii", errors="replace").strip().lower()
-    return Mark(int.from_bytes(version, "little"), name, struct.unpack("<d", step)[0], check)
 
 
 def _code_item() -> Dataset:
@@ -174,8 +126,7 @@ def _undo(ds: Dataset) -> None:
     """Take back all that can be taken back without a record; exact for most headers, and the record
     holds the rest.
     """
-    for tag in [tag for tag in ds.keys() if tag.group == _GROUP]:  # noqa: SIM118
-        del ds[tag]
+    remove_mark(ds)
     for keyword in _ADDED:
         if keyword in ds:
             del ds[keyword]
@@ -284,13 +235,26 @@ def _size(ds: Dataset) -> int:
     )
 
 
-def _check_burned_in(ds: Dataset) -> None:
-    if str(ds.get("BurnedInAnnotation", "")).strip().upper() == "YES":
+def check_burned_in(ds: Dataset) -> None:
+    """Refuse an instance whose pixels show identity, or are likely to.
+
+    Raises
+    ------
+    BurnedInAnnotationError
+    """
+    said = burned_in(ds)
+    if said is BurnedIn.YES:
         raise BurnedInAnnotationError(
             "the header says that annotation is burned into the pixels (BurnedInAnnotation YES), "
-            "where hiding the header's identity "
-            "does not reach it; an image without was expected: remove it first, or say that it "
-            "holds no identity"
+            "where hiding the header's identity does not reach it; an image without was expected: "
+            "remove it first, or say with --allow-burned-in that it holds no identity"
+        )
+    if said is BurnedIn.LIKELY:
+        sources = ", ".join(source.value for source in text_sources(ds))
+        raise BurnedInAnnotationError(
+            f"images of this kind ({sources}) often have identity burned into their pixels, and "
+            "the header does not deny it; BurnedInAnnotation NO was expected: set it once the "
+            "pixels were looked at, or say with --allow-burned-in that they hold no identity"
         )
 
 
@@ -319,7 +283,7 @@ def deidentify(
     uid_key : bytes
         Makes new UIDs out of old ones; the same key keeps files together that were.
     allow_burned_in : bool
-        Go on although the header says that annotation is burned in.
+        Go on although the header says, or does not deny, that annotation is burned in.
     limit : int
         Bytes above which a single value is dropped instead of recorded.
 
@@ -336,9 +300,10 @@ def deidentify(
     ------
     BurnedInAnnotationError
     """
-    if not allow_burned_in:
-        _check_burned_in(ds)
     clean = copy.deepcopy(ds)
+    if not allow_burned_in:
+        # On the copy: whoever looks at a value parses it, and an odd one loses its bytes.
+        check_burned_in(clean)
     apply_profile(clean, uid_key)
     _drop_empty_overlays(ds, clean)
     if hasattr(clean, "file_meta"):
@@ -407,3 +372,121 @@ def restore(ds: Dataset, record: Record) -> Dataset:
         _follow_uid(restored, restored)
         put_level(restored.file_meta, record.meta)
     return restored
+
+
+def implied_uid(record: Record, uid_key: bytes) -> str | None:
+    """The SOP Instance UID that de-identification gave the instance a record was taken from.
+
+    Parameters
+    ----------
+    record : Record
+    uid_key : bytes
+        As for `deidentify`.
+
+    Returns
+    -------
+    str or None
+        None where the record does not say what it was before.
+    """
+    for element in record.level.elements:
+        if element.tag == _SOP_INSTANCE_UID and isinstance(element.value, bytes):
+            old = element.value.decode("ascii", errors="replace").rstrip("\0 ")
+            return new_uid(uid_key, old) if old else None
+    return None
+
+
+def _says_nothing(ds: Dataset, tag: BaseTag) -> bool:
+    """Whether a data set means the same without an attribute; converters write and drop them."""
+    if tag == _NUMBER_OF_FRAMES:
+        return str(ds[tag].value) == "1"
+    return tag.element == 0 or tag == _TRAILING_PADDING
+
+
+def _hash_level(hashed: hashlib._Hash, ds: Dataset) -> None:
+    for tag in sorted(ds.keys()):
+        if tag in _PIXELS or _may_come_back(tag) or _says_nothing(ds, tag):
+            continue
+        hashed.update(struct.pack("<I", tag))
+        if not is_sequence(ds, tag):
+            value = leaf(ds, tag).value
+            assert isinstance(value, bytes)
+            hashed.update(struct.pack("<I", len(value)) + value)
+            continue
+        items = ds[tag].value
+        hashed.update(struct.pack("<I", len(items)))
+        for item in items:
+            _hash_level(hashed, item)
+            hashed.update(_ITEM_END)
+
+
+def content_digest(clean: Dataset) -> bytes:
+    """SHA-256 of what stays of a data set, whatever its transfer syntax.
+
+    What de-identification removes or replaces is left out, since archives write there too: new
+    UIDs, another patient's name. So are private attributes and pixel data.
+    """
+    hashed = hashlib.sha256(b"coverslip content v2")
+    _hash_level(hashed, clean)
+    return hashed.digest()
+
+
+def _digest_of(ds: Dataset, tag: BaseTag) -> bytes:
+    """SHA-256 of an attribute; the same for one that says nothing as for one that is not there."""
+    part = Dataset()
+    part.set_original_encoding(*_encoding(ds))
+    if tag in ds:
+        part[tag] = ds.get_item(tag)
+    hashed = hashlib.sha256()
+    _hash_level(hashed, part)
+    return hashed.digest()
+
+
+def _encoding(ds: Dataset) -> tuple[bool | None, bool | None, Any]:
+    implicit, little = ds.original_encoding
+    return implicit, little, ds.original_character_set or None
+
+
+def _may_come_back(tag: BaseTag) -> bool:
+    """Whether de-identification can have taken or changed an attribute of the data set."""
+    overlay = 0x6000 <= tag.group <= 0x60FF  # goes with its data
+    return tag.is_private or overlay or action_for(int(tag)) is not None or int(tag) in _DESCRIBING
+
+
+def restore_original(
+    original: Dataset, present: Dataset, uid_key: bytes
+) -> tuple[Dataset, list[str]]:
+    """The original header, but for what de-identification cannot have taken.
+
+    Whoever has the recipient can seal any header. What de-identification leaves alone must be as
+    it is in the file, or the file's own value stays.
+
+    Parameters
+    ----------
+    original : Dataset
+        From a sealed header part.
+    present : Dataset
+        The header of the file that it was sealed into; not changed.
+    uid_key : bytes
+        As for `deidentify`.
+
+    Returns
+    -------
+    restored : Dataset
+    refused : list of str
+        Keywords or tags of attributes whose value in ``original`` was refused.
+    """
+    clean, _, _ = deidentify(original, uid_key, allow_burned_in=True)
+    restored = copy.deepcopy(original)
+    refused = []
+    for tag in sorted({*clean.keys(), *original.keys()}):
+        if tag in _PIXELS or _may_come_back(tag):
+            continue
+        expected = tag in clean or _says_nothing(original, tag)
+        if expected and _digest_of(clean, tag) == _digest_of(present, tag):
+            continue
+        if tag in present:
+            restored[tag] = copy.deepcopy(present[tag])
+        elif tag in restored:
+            del restored[tag]
+        refused.append(keyword_for_tag(tag) or str(tag))
+    return restored, refused

@@ -1,10 +1,10 @@
 """DICOM in and out: stored pixels, files, and the identity in the header.
 
-Importing this package keeps pydicom from saying values aloud. Its warnings quote what they complain
-of ("Invalid value for VR PN: ..."), on standard error and in the log, and what stands in a header
-is the identity that this package hides. So validation is turned off and what pydicom says is
-dropped; errors are raised all the same. It is done once and for the whole process, because
-switching it per call is not safe with threads.
+Importing this package silences pydicom. Its warnings quote header values ("Invalid value for VR PN:
+..."), on standard error and in the log, and header values are the identity that this package hides.
+So validation is turned off and pydicom's warnings and log records are dropped; errors are raised
+all the same. This is done once for the whole process, because switching it per call is not safe
+with threads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydicom import config
 
 
 def _drop(_: logging.LogRecord) -> bool:
-    """Let nothing through: what matters is raised as well."""
+    """Drop every record: problems that matter are raised as errors as well."""
     return False
 
 

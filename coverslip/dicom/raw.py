@@ -1,4 +1,4 @@
-"""The bytes of single attributes, out of a data set and back into one."""
+"""Takes single attributes out of a data set as bytes, and puts them back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
 from coverslip.record.model import Element, Level
 
-_SWAPPED = {
+_WORD_BYTES = {
     "AT": 2,
     "OW": 2,
     "SS": 2,
@@ -31,8 +31,8 @@ _SWAPPED = {
     "SV": 8,
     "UV": 8,
 }
-"""VRs whose bytes depend on byte order, and the bytes of a word (PS3.5 section 7.3)."""
-_WORDS = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
+"""VRs whose bytes depend on byte order, with the bytes of a word (PS3.5 section 7.3)."""
+_BINARY = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
 
 
 def is_sequence(ds: Dataset, tag: int) -> bool:
@@ -40,13 +40,13 @@ def is_sequence(ds: Dataset, tag: int) -> bool:
     vr = cast("str | None", ds.get_item(tag, keep_deferred=True).VR)
     if vr is None and dictionary_has_tag(tag):
         vr = dictionary_VR(tag)
-    # Unknown VRs hide sequences; pydicom tells by parsing them.
+    # A sequence may have an unknown VR; pydicom finds out by parsing it.
     return bool(vr == "SQ" or (vr in ("UN", None) and ds[tag].VR == "SQ"))
 
 
-def _turned(value: bytes, vr: str) -> bytes:
+def _swap_bytes(value: bytes, vr: str) -> bytes:
     """A value in the other byte order."""
-    size = _SWAPPED.get(vr, 1)
+    size = _WORD_BYTES.get(vr, 1)
     whole = len(value) // size * size
     return b"".join(value[at : at + size][::-1] for at in range(0, whole, size)) + value[whole:]
 
@@ -61,11 +61,11 @@ def _vr_of(ds: Dataset, element: DataElement | RawDataElement) -> str:
         return "UN"
     if len(vr) == 2:
         return vr
-    # Ambiguous in the dictionary ("US or SS"): the data set decides.
+    # Ambiguous in the dictionary ("US or SS"): other attributes decide.
     try:
         decided = str(correct_ambiguous_vr_element(ds[element.tag], ds, True).VR)
     except AttributeError:
-        # What would decide is missing.
+        # The attributes that decide are missing.
         return "OW"
     return decided if len(decided) == 2 else "OW"
 
@@ -73,21 +73,21 @@ def _vr_of(ds: Dataset, element: DataElement | RawDataElement) -> str:
 def leaf(ds: Dataset, tag: int) -> Element:
     """An attribute without items as it is in the file.
 
-    Raw bytes where the data set still has them, else as pydicom writes the value.
+    Its raw bytes if the data set still has them, else the bytes that pydicom writes.
     """
-    found = cast("DataElement | RawDataElement", ds.get_item(tag))
-    vr = _vr_of(ds, found)
-    if isinstance(found, RawDataElement) and not (vr in CUSTOMIZABLE_CHARSET_VR and _recoded(ds)):
-        value = found.value or b""
-        return Element(int(found.tag), vr, value if found.is_little_endian else _turned(value, vr))
+    raw = cast("DataElement | RawDataElement", ds.get_item(tag))
+    vr = _vr_of(ds, raw)
+    if isinstance(raw, RawDataElement) and not (vr in CUSTOMIZABLE_CHARSET_VR and _recoded(ds)):
+        value = raw.value or b""
+        return Element(int(raw.tag), vr, value if raw.is_little_endian else _swap_bytes(value, vr))
     element = ds[tag]
-    if vr in _WORDS:
-        # pydicom keeps words as the file has them.
+    if vr in _BINARY:
+        # pydicom keeps words as they are in the file.
         value = bytes(element.value or b"")
         return Element(
             int(element.tag),
             vr,
-            value if ds.original_encoding[1] is not False else _turned(value, vr),
+            value if ds.original_encoding[1] is not False else _swap_bytes(value, vr),
         )
     file = DicomBytesIO()
     file.is_little_endian, file.is_implicit_VR = True, True
@@ -98,9 +98,7 @@ def leaf(ds: Dataset, tag: int) -> Element:
 
 
 def _recoded(ds: Dataset) -> bool:
-    """Whether the character set was changed since the data set was read, so that raw text is still
-    in the old one.
-    """
+    """Whether the character set has changed since reading: raw text is still in the old one."""
     return bool(ds.original_character_set and ds.original_character_set != ds._character_set)
 
 
@@ -109,9 +107,9 @@ def put(ds: Dataset, element: Element) -> None:
     tag = BaseTag(element.tag)
     implicit, little = ds.original_encoding
     if isinstance(element.value, bytes):
-        little_here = little is not False
-        value = element.value if little_here else _turned(element.value, element.vr)
-        raw = RawDataElement(tag, element.vr, len(value), value, 0, bool(implicit), little_here)
+        is_little = little is not False
+        value = element.value if is_little else _swap_bytes(element.value, element.vr)
+        raw = RawDataElement(tag, element.vr, len(value), value, 0, bool(implicit), is_little)
         ds[tag] = (
             raw
             if little is not None and not _recoded(ds)
@@ -129,8 +127,43 @@ def put(ds: Dataset, element: Element) -> None:
     ds[tag] = DataElement(tag, "SQ", Sequence(items))
 
 
+def _whole(ds: Dataset, tag: int) -> Element:
+    """An attribute with all its items."""
+    if not is_sequence(ds, tag):
+        return leaf(ds, tag)
+    items = ds[tag].value
+    return Element(
+        int(tag),
+        "SQ",
+        tuple(Level(tuple(_whole(item, each) for each in sorted(item.keys()))) for item in items),
+    )
+
+
+def change_encoding(ds: Dataset, implicit: bool, little: bool) -> None:
+    """Give the values of a data set the form that they have in a file of another encoding.
+
+    Raw values are written as they are: those of one byte order, or without their VR, must not end
+    up in a file of another.
+
+    Parameters
+    ----------
+    ds : Dataset
+        As read; changed in place.
+    implicit : bool
+        The VRs are left out.
+    little : bool
+        Little endian.
+    """
+    if ds.original_encoding == (implicit, little):
+        return
+    elements = [_whole(ds, tag) for tag in sorted(ds.keys())]
+    ds.set_original_encoding(implicit, little, ds.original_character_set or None)
+    for element in elements:
+        put(ds, element)
+
+
 def put_level(ds: Dataset, level: Level, partial: bool = False) -> None:
-    """Put the originals of one level, and those below it, into a data set.
+    """Put the original attributes of one level, and of those below it, into a data set.
 
     Parameters
     ----------
@@ -138,12 +171,12 @@ def put_level(ds: Dataset, level: Level, partial: bool = False) -> None:
         Changed in place.
     level : Level
     partial : bool
-        Make the sequences that are changed inside where ``ds`` has none.
+        Create the sequences with changes inside if ``ds`` lacks them.
     """
     for tag in level.gone:
         if tag in ds:
             del ds[tag]
-    # The character set first: the text after it is read with it.
+    # The character set first: the text after it depends on it.
     for element in sorted(level.elements, key=lambda each: each.tag != 0x00080005):
         put(ds, element)
     for inside in level.inside:

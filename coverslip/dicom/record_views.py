@@ -1,4 +1,4 @@
-"""A record as DICOM shows it: a data set, the DICOM JSON model, lines for a person."""
+"""A record as a data set, in the DICOM JSON model, and as lines for a person."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from coverslip.record import Record
 def as_dataset(record: Record) -> Dataset:
     """The recorded attributes as a data set.
 
-    Where only something inside a sequence was recorded, the sequence's items hold just that, and
-    items before are empty.
+    If only changes inside a sequence were recorded, its items hold just those, and the items before
+    are empty.
     """
     ds = Dataset()
     put_level(ds, record.level, partial=True)
@@ -24,11 +24,11 @@ def as_dataset(record: Record) -> Dataset:
 
 def as_json(record: Record) -> dict[str, Any]:
     """The recorded attributes in the DICOM JSON model (PS3.18 annex F)."""
-    found: dict[str, Any] = as_dataset(record).to_json_dict(suppress_invalid_tags=True)
-    return found
+    attributes: dict[str, Any] = as_dataset(record).to_json_dict(suppress_invalid_tags=True)
+    return attributes
 
 
-def listing(record: Record) -> list[str]:
+def as_lines(record: Record) -> list[str]:
     """One line for each recorded attribute, for a person to read."""
     return list(_lines(as_dataset(record)))
 

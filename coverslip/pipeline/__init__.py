@@ -1,46 +1,48 @@
-"""The main job: hide the identity of an instance in its background, and give it back to the holder
-of the key.
-"""
+"""The main job: hide the identity of an object, and give it back to the holder of the key."""
 
-from coverslip.pipeline.embedding import Embedding, EmbedOptions, EmbedReport, embed
+from coverslip.deidentification.mark import Carried
+from coverslip.pipeline.binding import Binding, Change
+from coverslip.pipeline.embedding import Embedding, EmbedOptions, embed
 from coverslip.pipeline.extraction import (
     Extraction,
     SealedExtraction,
     extract,
     extract_sealed,
-    restore,
+    open_sealed,
 )
-from coverslip.pipeline.planes import Planes, engine_planes, own_span, settle_step
-from coverslip.pipeline.reading import (
-    check_value,
-    open_frame,
-    read_cropped,
-    read_plane,
-    read_votes,
-    uid_key,
-)
+from coverslip.pipeline.planes import Planes, engine_planes, own_span, resolve_step
+from coverslip.pipeline.reading import open_frame, read_cropped, read_plane, read_votes, uid_key
+from coverslip.pipeline.reports import EmbedReport, HeaderReason
+from coverslip.pipeline.restoring import Missing, Restoration, RestoredAs, restore
 from coverslip.pipeline.surveying import Survey, survey, would_fit
 
 __all__ = [
+    "Binding",
+    "Carried",
+    "Change",
     "EmbedOptions",
     "EmbedReport",
     "Embedding",
     "Extraction",
+    "HeaderReason",
+    "Missing",
     "Planes",
+    "Restoration",
+    "RestoredAs",
     "SealedExtraction",
     "Survey",
-    "check_value",
     "embed",
     "engine_planes",
     "extract",
     "extract_sealed",
     "open_frame",
+    "open_sealed",
     "own_span",
     "read_cropped",
     "read_plane",
     "read_votes",
+    "resolve_step",
     "restore",
-    "settle_step",
     "survey",
     "uid_key",
     "would_fit",

@@ -1,12 +1,14 @@
-"""Hides the identity of an instance in its background, and reads it back before anything is
-written.
+"""Moves an instance's identity out of its header, and reads it back before anything is written.
+
+The record goes into the pixels where it is sure that they are air, and into the header alone
+everywhere else: when in doubt, the header, since nothing is lost by it.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -16,136 +18,64 @@ from pydicom.dataset import Dataset
 
 from coverslip import record as records
 from coverslip.crypto.keys import Recipient
-from coverslip.crypto.seal import seal
+from coverslip.crypto.seal import FrameKind, seal
 from coverslip.deidentification import header
+from coverslip.deidentification.header import Dropped
+from coverslip.deidentification.mark import (
+    Carried,
+    Mark,
+    new_mark,
+    read_mark,
+    write_mark,
+    write_sealed_record,
+)
 from coverslip.dicom.instance import Instance, write_instance
-from coverslip.engine import EmbedRequest, Engine
+from coverslip.dicom.objects import DicomObject, write_object
+from coverslip.eligibility import BurnedIn, Kind, burned_in, describe, judge
+from coverslip.engine import Engine
 from coverslip.errors import (
     AlreadyCarriesError,
     CoverslipError,
-    DamagedMessageError,
     DoesNotComeBackError,
+    HeaderOnlyError,
     NoBodyError,
     NoCarriersError,
     RecordTooLargeError,
 )
-from coverslip.metrics import Psnr
-from coverslip.parallel import AT_ONCE, side_by_side
-from coverslip.pipeline.frame_reports import FrameReport, SpooledReports, Tally, changed_outside
-from coverslip.pipeline.planes import Planes, engine_planes, settled
-from coverslip.pipeline.reading import check_value, read_paper, read_plane, read_votes, uid_key
-from coverslip.pipeline.trials import TRIALS, spoiler
-from coverslip.pixels.frames import WINDOW, Frames, SpooledFrames
+from coverslip.pipeline.binding import (
+    BindingSeal,
+    Brightness,
+    bind,
+    dark_air,
+    measure_brightness,
+    pack,
+)
+from coverslip.pipeline.embedders import Attempt, FrameEmbedder
+from coverslip.pipeline.frame_reports import FrameReport, SpooledReports, Tally
+from coverslip.pipeline.keyed_embedder import KeyedEmbedder
+from coverslip.pipeline.paper_embedder import PaperEmbedder
+from coverslip.pipeline.planes import Planes, PlaneWindow, engine_planes, step_choices
+from coverslip.pipeline.reading import uid_key
+from coverslip.pipeline.refusals import is_disturbed, refuse
+from coverslip.pipeline.reports import (
+    EmbedReport,
+    HeaderReason,
+    SealedRecord,
+    header_report,
+    pixel_report,
+)
+from coverslip.pipeline.sealed_header import content_binding, seal_header_part
+from coverslip.pixels.decoding import not_writable
+from coverslip.pixels.frames import Frames, SpooledFrames
 from coverslip.qr import symbol as symbols
-from coverslip.scheme import address
-from coverslip.scheme.carriers import is_noisy
-from coverslip.scheme.dct import COEFFICIENTS, SIDE
-from coverslip.scheme.dither import dither_key, dither_plane
-from coverslip.scheme.paper import PaperEmbedded, embed_paper, extract_paper
-from coverslip.scheme.phases import PhasePlane, phase_plane
 from coverslip.scheme.profiles import Profile, Scheme
 
-_LARGEST_SLOT = 8190
-_CROPS = (0.0, 0.03, 0.06, 0.09, 0.12)
-"""Shares of the side that are cut off every edge, for which an address variant shall do well."""
+_TO_THE_HEADER = (NoBodyError, NoCarriersError, RecordTooLargeError, DoesNotComeBackError)
+"""What sends a record to the header: the image has no room, or not the room the profile needs."""
 
-_VARIANTS_TRIED = 4
-"""Address variants that are tried for a frame, those first whose carriers reach most slots."""
-
-_NO_BODY = "no body was found"
-_NO_BLOCK = "no block may carry"
-_NOISY = "what is outside the outline is as uneven as tissue, so that nothing tells the two apart"
-_WHATEVER_THE_ADDRESS = (_NO_BODY, _NO_BLOCK, _NOISY)
-"""Why a frame carries nothing under any address variant."""
-
-
-@dataclass(frozen=True)
-class EmbedReport:
-    """What an embedding did, in figures; nothing of the identity.
-
-    Attributes
-    ----------
-    profile : str
-    step : float
-        Grey levels.
-    frames, frames_carrying : int
-    carriers : int
-        Blocks that carry, over all frames.
-    modules : int
-        Modules of the symbol, n^2.
-    votes_per_module : float
-        Mean number of positions that say what a module is, over the frames that carry.
-    weakest_module : float
-        Smallest log-likelihood ratio of a module, in nats, as the closing extraction read it.
-    module_errors : int
-        Modules that the closing extraction read wrongly before the QR reader repaired them; the
-        largest of any frame.
-    payload : float
-        Coefficients that carry a bit per pixel.
-    psnr : Psnr
-    changed_pixels, changed_outside : int
-        Pixels that differ from the cover; those outside the carriers (always 0: anything else is
-        refused).
-    record_bytes, sealed_bytes : int
-    recorded : int
-        Attributes in the record.
-    dropped : list of str
-        Attributes that were removed and are not in the record: tag and size, never a value.
-    notes : list of str
-        What else a person should know, such as a changed transfer syntax.
-    """
-
-    profile: str
-    step: float
-    frames: int
-    frames_carrying: int
-    carriers: int
-    modules: int
-    votes_per_module: float
-    weakest_module: float
-    module_errors: int
-    payload: float
-    psnr: Psnr
-    changed_pixels: int
-    changed_outside: int
-    record_bytes: int
-    sealed_bytes: int
-    recorded: int
-    dropped: list[str]
-    notes: list[str]
-
-
-@dataclass
-class Embedding:
-    """A stego instance that is ready to be written.
-
-    Attributes
-    ----------
-    instance : Instance
-        The stego header; its ``frames`` are still the cover's.
-    stego_frames : Frames
-        int32 [F, H, W]
-    frames : sequence of FrameReport
-    symbol : bool [n, n]
-    report : EmbedReport
-    """
-
-    instance: Instance
-    stego_frames: Frames
-    frames: Sequence[FrameReport]
-    symbol: NDArray[np.bool_]
-    report: EmbedReport
-
-    @cached_property
-    def stego(self) -> NDArray[np.int32]:
-        """All stego frames in memory, int32 [F, H, W]."""
-        return self.stego_frames.whole()
-
-    def write(self, path: Path, overwrite: bool = False) -> None:
-        """Write the stego instance; the report's notes grow by what the transfer syntax needed."""
-        self.report.notes.extend(
-            write_instance(self.instance, self.stego_frames, path, overwrite=overwrite)
-        )
+_SILENT = (
+    "the header says nothing about burned-in annotation; Coverslip does not look for text in pixels"
+)
 
 
 @dataclass(frozen=True)
@@ -160,326 +90,150 @@ class EmbedOptions:
     use_padding : bool
         Padding may carry too.
     allow_burned_in : bool
-        Accept an instance that says its pixels show identity.
+        Accept an instance that says, or does not deny, that its pixels show identity.
+    require_pixels : bool
+        Refuse what would be carried in the header.
+    allow : frozenset of Kind
+        Kinds of image whose pixels may carry all the same, out of
+        `coverslip.eligibility.ALLOWABLE`.
     """
 
     profile: Profile
     beta: float | None = None
     use_padding: bool = False
     allow_burned_in: bool = False
-
-
-def _request(planes: Planes, frames: slice, plane: PhasePlane, profile: Profile) -> EmbedRequest:
-    pixels = planes.pixels[frames]
-    batch = len(pixels)
-    coefficients = np.zeros((batch, COEFFICIENTS), dtype=np.float32)
-    coefficients[:, list(profile.coefficients)] = 1
-    return EmbedRequest(
-        pixels=pixels,
-        legal=np.tile(np.array(planes.legal, dtype=np.int32), (batch, 1)),
-        padding=np.full(batch, planes.padding, dtype=np.int32),
-        phases=np.broadcast_to(plane.phases, (batch, *plane.phases.shape)),
-        slots=np.broadcast_to(plane.slots, (batch, *plane.slots.shape)),
-        coefficients=coefficients,
-        step=np.full(batch, profile.step, dtype=np.float32),
-        votes=np.full(batch, profile.votes, dtype=np.int32),
-        margin=np.full(batch, profile.margin, dtype=np.int32),
-    )
-
-
-def _spoilt(harm: str) -> str:
-    """Why a frame that reads back now carries nothing all the same."""
-    return f"it would not come back after {harm}"
-
-
-_SPOILT = frozenset(_spoilt(harm) for harm in TRIALS)
-
-
-def _covered(carriers: NDArray[np.bool_], slots: NDArray[np.int32]) -> int:
-    return int(np.unique(slots[carriers]).size)
-
-
-def _without_edges(shape: tuple[int, ...], share: float) -> tuple[slice, ...]:
-    """The blocks that are left where every edge loses a share of its side."""
-    return tuple(slice(cut := round(share * side), side - cut) for side in shape)
+    require_pixels: bool = False
+    allow: frozenset[Kind] = frozenset()
 
 
 @dataclass
-class _Attempt:
-    """One frame as far as it got."""
+class StegoPixels:
+    """What embedding made of the pixels.
 
-    stego: NDArray[np.int32]
-    report: FrameReport
-
-
-class _Embedder:
-    """Embeds one sealed frame into the planes of one instance."""
-
-    def __init__(
-        self,
-        planes: Planes,
-        recipient: Recipient,
-        profile: Profile,
-        engine: Engine,
-        sealed: bytes,
-    ) -> None:
-        self._planes = planes
-        self._recipient = recipient
-        self._profile = profile
-        self._engine = engine
-        self._sealed = sealed
-        self.symbol = symbols.draw(sealed, symbols.level_for(len(sealed), profile.levels))
-        self._slots_needed = address.slot_count(len(self.symbol), len(profile.coefficients))
-        if self._slots_needed > _LARGEST_SLOT:
-            raise RecordTooLargeError(needed=len(sealed), available=symbols.MAX_FRAME_BYTES)
-        rows, cols = (side // SIDE for side in planes.pixels.shape[1:])
-        self._dither = (
-            dither_plane(dither_key(recipient.public), rows, cols) if rows and cols else None
-        )
-
-    def _phase_plane(self, variant: int) -> PhasePlane:
-        assert self._dither is not None
-        return phase_plane(self.symbol, self._dither, self._profile, variant)
-
-    def _judge(
-        self,
-        cover: NDArray[np.int32],
-        stego: NDArray[np.int32],
-        mask: NDArray[np.uint8],
-        carriers: NDArray[np.bool_],
-        slots: NDArray[np.int32],
-    ) -> FrameReport:
-        """Read the stego plane as a stranger to the mask would, and say whether it comes back."""
-        if not mask.any():
-            return FrameReport(mask, carriers, None, _NO_BODY)
-        if not carriers.any():
-            return FrameReport(mask, carriers, None, _NO_BLOCK)
-        if outside := changed_outside(cover, stego, carriers):
-            raise DoesNotComeBackError(
-                f"the engine changed {outside} pixels outside the carriers; none was expected: "
-                "do not use this model"
-            )
-        if is_noisy(cover, carriers):
-            return FrameReport(mask, carriers, None, _NOISY)
-        covered = _covered(carriers, slots)
-        if (mean := carriers.sum() / self._slots_needed) < self._profile.least_votes:
-            wanted = (
-                f"{self._profile.least_votes:g} are needed for what profile "
-                f"'{self._profile.name}' shall survive"
-            )
-            return FrameReport(
-                mask, carriers, None, f"{mean:.1f} for each group of modules, where {wanted}"
-            )
-        votes = read_plane(stego, self._recipient, self._profile)
-        try:
-            if votes is not None and read_votes(votes) == self._sealed:
-                return FrameReport(mask, carriers, votes)
-        except DamagedMessageError:
-            pass  # Said below, with the coverage that explains it.
-        return FrameReport(
-            mask,
-            carriers,
-            None,
-            f"its carriers reach {covered} of the {self._slots_needed} groups of modules",
-        )
-
-    def _variant(self, frames: slice, variant: int) -> list[_Attempt]:
-        plane = self._phase_plane(variant)
-        request = _request(self._planes, frames, plane, self._profile)
-        done = self._engine.embed(request)
-
-        def attempt(number: int) -> _Attempt:
-            stego, carriers = done.stego[number], done.carriers[number].astype(bool)
-            return _Attempt(
-                stego,
-                self._judge(
-                    request.pixels[number], stego, done.mask[number], carriers, plane.slots
-                ),
-            )
-
-        return side_by_side(attempt, len(request.pixels), AT_ONCE)
-
-    def _reached(self, carriers: NDArray[np.bool_], variant: int, cut: float) -> float:
-        """Share of the slots that have a carrier under a variant where every edge loses a share of
-        its side.
-        """
-        kept = _without_edges(carriers.shape, cut)
-        slots = address.slot_plane(*carriers.shape, self._slots_needed, variant)
-        return _covered(carriers[kept], slots[kept]) / self._slots_needed
-
-    def _ranked(self, carriers: NDArray[np.bool_]) -> list[int]:
-        """Variants, those first under which carriers reach most slots; after crops too, where the
-        profile asks for it.
-        """
-        cuts = _CROPS if self._profile.best_variant else _CROPS[:1]
-        reached = [
-            sum(self._reached(carriers, variant, cut) for cut in cuts)
-            for variant in range(address.VARIANTS)
-        ]
-        return [int(variant) for variant in np.argsort(-np.array(reached), kind="stable")]
-
-    def _better(self, attempt: _Attempt, frame: slice) -> _Attempt:
-        """What a frame becomes under the variant that suits it, from the attempt under the first
-        one.
-        """
-        report = attempt.report
-        if report.reason in _WHATEVER_THE_ADDRESS or (
-            report.votes is not None and not self._profile.best_variant
-        ):
-            return attempt
-        for variant in self._ranked(report.carriers)[:_VARIANTS_TRIED]:
-            other = self._variant(frame, variant)[0] if variant else attempt
-            if other.report.votes is not None:
-                return other
-        return attempt
-
-    def _batch(self, start: int, stop: int) -> list[_Attempt]:
-        attempts = self._variant(slice(start, stop), 0)
-        attempts = [
-            self._better(attempt, slice(start + i, start + i + 1))
-            for i, attempt in enumerate(attempts)
-        ]
-        return (
-            side_by_side(lambda number: self._tried(attempts[number]), len(attempts), AT_ONCE)
-            if self._profile.tried
-            else attempts
-        )
-
-    def _tried(self, attempt: _Attempt) -> _Attempt:
-        """An attempt that comes back still counts only when it does so after cropping and lossy
-        codecs too.
-        """
-        report = attempt.report
-        if report.votes is None:
-            return attempt
-        harm = spoiler(
-            attempt.stego, self._planes.legal, self._recipient, self._profile, self._sealed
-        )
-        return (
-            attempt
-            if harm is None
-            else replace(attempt, report=replace(report, votes=None, reason=_spoilt(harm)))
-        )
-
-    def run(self) -> Iterator[list[_Attempt]]:
-        """Every frame, in order, some at a time."""
-        if self._dither is None:
-            return
-        for start in range(0, len(self._planes.pixels), WINDOW):
-            yield self._batch(start, min(start + WINDOW, len(self._planes.pixels)))
-
-
-class _PaperEmbedder(_Embedder):
-    """The paper's scheme: the engine only outlines the body, on both sides, and the mask is what
-    the reader needs again.
+    Attributes
+    ----------
+    frames : Frames
+        Stored values int32 [F, H, W].
+    reports : sequence of FrameReport
+    symbol : bool [n, n]
     """
 
-    def _batch(self, start: int, stop: int) -> list[_Attempt]:
-        covers = self._planes.pixels[start:stop]
-        masks = self._engine.segment(covers).mask
-        done = [
-            embed_paper(cover, mask, self.symbol, self._profile, self._planes.legal)
-            for cover, mask in zip(covers, masks, strict=True)
-        ]
-        return [
-            _Attempt(d.stego, self._judge_paper(d, mask))
-            for d, mask in zip(done, masks, strict=True)
-        ]
-
-    def _judge_paper(self, done: PaperEmbedded, mask: NDArray[np.uint8]) -> FrameReport:
-        try:
-            votes = read_paper(done.stego, self._engine, self._profile)
-            if votes is not None and symbols.read(votes.symbol()) == self._sealed:
-                return FrameReport(mask, done.carriers, votes)
-        except DamagedMessageError:
-            pass  # Said below, with the error rate that explains it.
-        wrong = float(
-            np.mean(extract_paper(done.stego, mask, len(self.symbol), self._profile) != self.symbol)
-        )
-        reason = (
-            f"{wrong:.1%} of its modules are wrong once pixels are integers, even with the very "
-            "same mask"
-        )
-        return FrameReport(mask, done.carriers, None, reason)
+    frames: Frames
+    reports: SpooledReports
+    symbol: NDArray[np.bool_]
 
 
-def _refuse(reports: Sequence[FrameReport], slots_needed: int) -> CoverslipError:
-    """The error that says why no frame carries."""
-    if all(not r.mask.any() for r in reports):
-        return NoBodyError(
-            "no body was outlined in any frame; an image of a body with air around it was "
-            "expected: "
-            "look at it with 'coverslip inspect', and leave it out if it shows none"
-        )
-    if spoilt := sorted({r.reason for r in reports if r.reason in _SPOILT}):
-        return DoesNotComeBackError(
-            f"the record would be lost to what the profile is for ({'; '.join(spoilt)}); nothing "
-            "was written: "
-            "use --profile default for lossless handling, or choose a slice with more air"
-        )
-    best = max(reports, key=lambda r: int(r.carriers.sum()))
-    if not best.carriers.any():
-        return NoCarriersError(
-            "no block of background may carry: expected air around the body that is dark and not "
-            "padding; "
-            "look at it with 'coverslip inspect', and try --use-padding if the background is "
-            "padding"
-        )
-    if best.reason == _NOISY:
-        return NoCarriersError(
-            f"no block of background may carry: {_NOISY}; expected air that is dark and even "
-            "beside the body: leave this image out"
-        )
-    return NoCarriersError(
-        f"the background has room for {int(best.carriers.sum())} blocks where the record needs "
-        f"about {3 * slots_needed} "
-        f"({best.reason}): choose a slice with more air, or a smaller record"
-    )
+@dataclass
+class Embedding:
+    """An object that is ready to be written.
+
+    Attributes
+    ----------
+    source : DicomObject
+    header : Dataset
+        De-identified, marked.
+    pixels : StegoPixels or None
+        None where the header carries the record.
+    report : EmbedReport
+    """
+
+    source: DicomObject
+    header: Dataset = field(repr=False)
+    pixels: StegoPixels | None = field(repr=False)
+    report: EmbedReport
+
+    @property
+    def instance(self) -> Instance:
+        """The stego header over the cover's frames; for images only."""
+        return _image(self.source).with_dataset(self.header)
+
+    @property
+    def frames(self) -> Sequence[FrameReport]:
+        """What happened to each frame; empty where the header carries the record."""
+        return () if self.pixels is None else self.pixels.reports
+
+    @property
+    def symbol(self) -> NDArray[np.bool_]:
+        """The QR symbol bool [n, n]; of no modules where the header carries the record."""
+        return np.empty((0, 0), dtype=bool) if self.pixels is None else self.pixels.symbol
+
+    @property
+    def stego_frames(self) -> Frames:
+        """Stored stego values; the cover's where the header carries the record."""
+        return _image(self.source).frames if self.pixels is None else self.pixels.frames
+
+    @cached_property
+    def stego(self) -> NDArray[np.int32]:
+        """All stego frames in memory, int32 [F, H, W]."""
+        return self.stego_frames.whole()
+
+    def write(self, path: Path, overwrite: bool = False) -> None:
+        """Write the file; the report's notes grow by what the transfer syntax needed.
+
+        Raises
+        ------
+        OutputExistsError
+            Something is at ``path``, or it is the source.
+        DoesNotComeBackError
+            What was written does not decode to the pixels it was made from; nothing stays.
+        """
+        if self.pixels is None:
+            write_object(self.source, self.header, path, overwrite)
+            return
+        written = write_instance(self.instance, self.pixels.frames, path, overwrite=overwrite)
+        self.report.notes.extend(written)
 
 
-def _verify_all(reports: Sequence[FrameReport], slots: int, paper: bool) -> None:
-    if any(r.votes is not None for r in reports):
-        return
-    if paper and any(r.carriers.any() for r in reports):
-        raise DoesNotComeBackError(
-            f"the record would not come back ({next(r.reason for r in reports if r.reason)}); "
-            "nothing was written: "
-            "use --profile default, 'paper' is for comparison"
-        )
-    raise _refuse(reports, slots)
+def _image(source: DicomObject) -> Instance:
+    assert source.image is not None
+    return source.image
 
 
 @dataclass(frozen=True)
-class _Sealed:
-    """A sealed record and what is told of it."""
+class _Clean:
+    """A de-identified header, and the record of what it lost."""
 
-    frame: bytes
-    record_bytes: int
+    header: Dataset
+    encoded: bytes
     recorded: int
-    dropped: list[header.Dropped]
+    dropped: list[Dropped]
+    sealed_frame: bytes = b""
+
+    def seal(self, recipient: Recipient, binding: BindingSeal | None) -> SealedRecord:
+        """Seal the record with a binding; a frame that the caller sealed stays as it is."""
+        if self.sealed_frame:
+            return SealedRecord(self.sealed_frame, 0, 0, [], binding is not None)
+        frame = b""
+        if self.encoded:
+            content = pack(binding, self.encoded)
+            frame = seal(content, recipient.public, FrameKind.BOUND_RECORD)
+        return SealedRecord(
+            frame, len(self.encoded), self.recorded, self.dropped, binding is not None
+        )
 
 
 def embed(
-    instance: Instance,
+    source: DicomObject | Instance,
     recipient: Recipient,
     engine: Engine,
     options: EmbedOptions,
     sealed_frame: bytes | None = None,
     spool: Path | None = None,
 ) -> Embedding:
-    """Move an instance's identity from its header into its background.
+    """Move an object's identity from its header into its background, or sealed into its header.
 
     Parameters
     ----------
-    instance : Instance
-        From `coverslip.dicom.instance.read_instance`.
+    source : DicomObject or Instance
+        From `coverslip.dicom.objects.read_object`, or an image of
+        `coverslip.dicom.instance.read_instance`.
     recipient : Recipient
-        Who shall be able to read it.
+        Who will be able to read it.
     engine : Engine
     options : EmbedOptions
     sealed_frame : bytes, optional
-        A record that was sealed elsewhere (`coverslip.crypto.seal.seal`), for an instance that is
-        de-identified already: its header is kept.
+        A record that was sealed elsewhere, for an object that is de-identified already: its header
+        is kept, and no header part is made.
     spool : Path, optional
         The folder for temporary files that long instances need, two bytes for each pixel; the
         system's where absent.
@@ -487,42 +241,157 @@ def embed(
     Returns
     -------
     Embedding
-        Read back already: what does not come back is never returned.
+        Read back already: what cannot be read is never returned.
 
     Raises
     ------
-    AlreadyCarriesError, BurnedInAnnotationError, RecordTooLargeError, NoBodyError, NoCarriersError,
-    DoesNotComeBackError
+    AlreadyCarriesError, BurnedInAnnotationError
+    HeaderOnlyError
+        With ``require_pixels``, an object that only the header can carry.
+    EngineError
     """
-    if header.read_mark(instance.dataset) is not None:
+    source = as_object(source)
+    if read_mark(source.dataset) is not None:
         raise AlreadyCarriesError(
             "the instance carries a record already; an original was expected: extract it first, "
             "or leave the file as it is"
         )
-    if sealed_frame is None:
-        clean, sealed = _sealed_header(instance, recipient, options.allow_burned_in)
-    else:
-        clean, sealed = copy.deepcopy(instance.dataset), _Sealed(sealed_frame, 0, 0, [])
-    planes = engine_planes(instance, options.use_padding)
-
-    def made_with(profile: Profile) -> _Made:
-        kind = _PaperEmbedder if profile.scheme is Scheme.PAPER else _Embedder
-        return _embed_frames(
-            instance, planes, kind(planes, recipient, profile, engine, sealed.frame), profile, spool
+    clean = _clean_header(source, recipient, options, sealed_frame)
+    reasons = _reasons_against_pixels(source, options)
+    if not reasons:
+        try:
+            return _in_pixels(source, clean, recipient, engine, options, spool)
+        except _TO_THE_HEADER as error:
+            if options.require_pixels or _is_fault(error, options):
+                raise
+            reasons = [HeaderReason(error.code, str(error))]
+    if options.require_pixels:
+        raise HeaderOnlyError(
+            "only the header can carry the record of this object "
+            f"({'; '.join(reason.message for reason in reasons)}), and --require-pixels was asked "
+            "for: leave it out to have it carried in the header"
         )
+    return _in_header(source, clean, recipient, reasons)
 
-    made = _first_that_holds(settled(options.profile, options.beta, instance), made_with)
-    profile = made.profile
-    _verify_all(
-        made.frames,
-        address.slot_count(len(made.symbol), len(profile.coefficients)),
-        profile.scheme is Scheme.PAPER,
+
+def as_object(source: DicomObject | Instance) -> DicomObject:
+    """An object; an image that was read by itself as one."""
+    return source if isinstance(source, DicomObject) else DicomObject.of_image(source)
+
+
+def _is_fault(error: CoverslipError, options: EmbedOptions) -> bool:
+    """Whether an error says that something is broken, and not that there is no room."""
+    paper = options.profile.scheme is Scheme.PAPER
+    return isinstance(error, DoesNotComeBackError) and (paper or error.is_fault)
+
+
+def _clean_header(
+    source: DicomObject, recipient: Recipient, options: EmbedOptions, sealed_frame: bytes | None
+) -> _Clean:
+    if sealed_frame is not None:
+        return _Clean(copy.deepcopy(source.dataset), b"", 0, [], sealed_frame)
+    clean, record, dropped = header.deidentify(
+        source.dataset, uid_key(recipient), allow_burned_in=options.allow_burned_in
     )
-    header.mark(
-        clean, profile.name, profile.step, check_value(recipient, str(clean.SOPInstanceUID))
+    try:
+        encoded = records.encode(record)
+    except RecordTooLargeError:
+        encoded = b""  # The sealed header part holds the original header, and so the record.
+    return _Clean(clean, encoded, len(record), dropped)
+
+
+def _reasons_against_pixels(source: DicomObject, options: EmbedOptions) -> list[HeaderReason]:
+    """Why the header alone may carry, as far as the header tells; empty where pixels may."""
+    if source.image is not None and source.image.is_lossy:
+        error = not_writable(source.transfer_syntax)
+        return [HeaderReason(error.code, str(error))]
+    excluded = judge(source.dataset, options.allow).excluded_by
+    reasons = [HeaderReason(kind.value, describe(kind)) for kind in excluded]
+    if source.not_image is not None and not reasons:
+        return [HeaderReason(source.not_image.code, str(source.not_image))]
+    return reasons
+
+
+def narrowed_planes(
+    instance: Instance, brightness: Brightness, level: int | None, use_padding: bool
+) -> Planes:
+    """Planes whose legal range keeps bright blocks as they are, and nothing below the minimum."""
+    planes = engine_planes(instance, use_padding)
+    lo, hi = planes.legal
+    planes.legal = (max(lo, brightness.lowest), hi if level is None else min(hi, level - 1))
+    return planes
+
+
+def _in_pixels(
+    source: DicomObject,
+    clean: _Clean,
+    recipient: Recipient,
+    engine: Engine,
+    options: EmbedOptions,
+    spool: Path | None,
+) -> Embedding:
+    instance = _image(source)
+    if not clean.encoded and not clean.sealed_frame:
+        largest = symbols.MAX_FRAME_BYTES
+        raise RecordTooLargeError(needed=largest + 1, available=largest)
+    air = dark_air(instance)
+    brightness = measure_brightness(air, instance.legal[0])
+    choices = step_choices(options.profile, options.beta, instance)
+
+    def attempt(profile: Profile) -> _Made:
+        # A frame that was sealed elsewhere is bound at the first choice's level.
+        level = brightness.level_for(choices[0].step if clean.sealed_frame else profile.step)
+        if profile.scheme is Scheme.PAPER:
+            level = None
+        planes = narrowed_planes(instance, brightness, level, options.use_padding)
+        if profile.scheme is Scheme.PAPER:
+            planes.legal = instance.legal
+        bound = None if level is None else bind(air, level)
+        sealed = clean.seal(recipient, bound)
+        return _embed_frames(planes, recipient, profile, engine, sealed, spool)
+
+    made = _first_undisturbed(choices, attempt)
+    error = refuse(made.reports, made.profile, made.slots_needed)
+    if error is not None:
+        raise error
+    part = b""
+    if not clean.sealed_frame:
+        part = seal_header_part(source, clean.header, recipient, made.stego)
+    mark = new_mark(recipient, made.sealed.frame, made.profile.name, made.profile.step)
+    write_mark(clean.header, mark, part)
+    report = pixel_report(
+        instance.frames.shape,
+        instance.legal,
+        made.tally,
+        made.reports,
+        made.symbol,
+        made.profile,
+        made.sealed,
+        len(part),
+        _notes(source),
     )
-    report = _report(instance, made.tally, made.frames, made.symbol, profile, sealed)
-    return Embedding(instance.with_dataset(clean), made.stego, made.frames, made.symbol, report)
+    return Embedding(
+        source, clean.header, StegoPixels(made.stego, made.reports, made.symbol), report
+    )
+
+
+def _in_header(
+    source: DicomObject, clean: _Clean, recipient: Recipient, reasons: list[HeaderReason]
+) -> Embedding:
+    binding = content_binding(source, clean.header)
+    sealed = clean.seal(recipient, binding)
+    part = b"" if clean.sealed_frame else seal_header_part(source, clean.header, recipient, None)
+    mark: Mark = new_mark(recipient, sealed.frame or part, carried=Carried.HEADER)
+    write_mark(clean.header, mark, part)
+    write_sealed_record(clean.header, sealed.frame)
+    frames = len(source.image.frames) if source.image is not None else 0
+    report = header_report(frames, reasons, sealed, len(part), _notes(source))
+    return Embedding(source, clean.header, None, report)
+
+
+def _notes(source: DicomObject) -> list[str]:
+    silent = burned_in(source.dataset) is BurnedIn.SILENT
+    return [*source.notes, _SILENT] if silent else list(source.notes)
 
 
 @dataclass(frozen=True)
@@ -530,105 +399,56 @@ class _Made:
     """Every frame of an instance, done with one choice of step and votes."""
 
     profile: Profile
+    sealed: SealedRecord
     symbol: NDArray[np.bool_]
+    slots_needed: int
     stego: SpooledFrames
-    frames: SpooledReports
+    reports: SpooledReports
     tally: Tally
 
-    def spoilt(self) -> bool:
-        """Whether no frame carries, and some would but for a lossy codec."""
-        return all(frame.votes is None for frame in self.frames) and any(
-            frame.reason in _SPOILT for frame in self.frames
-        )
 
+def _first_undisturbed(choices: Sequence[Profile], attempt: Callable[[Profile], _Made]) -> _Made:
+    """What the first choice makes that survives its disturbances, else what the last one makes.
 
-def _first_that_holds(choices: Sequence[Profile], made_with: Callable[[Profile], _Made]) -> _Made:
-    """What the first choice makes that a codec does not spoil, else what the last one does. Only
-    one is held at a time.
+    Only one is held at a time.
     """
     for choice in choices[:-1]:
-        made = made_with(choice)
-        if not made.spoilt():
+        made = attempt(choice)
+        if not is_disturbed(made.reports):
             return made
         del made
-    return made_with(choices[-1])
+    return attempt(choices[-1])
 
 
 def _embed_frames(
-    instance: Instance, planes: Planes, embedder: _Embedder, profile: Profile, spool: Path | None
-) -> _Made:
-    stego, frames = (
-        SpooledFrames(instance.frames.shape, instance.legal, spool),
-        SpooledReports(spool),
-    )
-    made = _Made(profile, embedder.symbol, stego, frames, Tally())
-    for attempts in embedder.run():
-        start = len(made.frames)
-        cover = instance.frames.read(start, start + len(attempts))
-        planes_made = _assemble(planes, start, attempts)
-        made.tally.add(cover, planes_made, [a.report.carriers for a in attempts])
-        made.stego.add(planes_made)
-        made.frames.extend(a.report for a in attempts)
-    return made
-
-
-def _sealed_header(
-    instance: Instance, recipient: Recipient, allow_burned_in: bool
-) -> tuple[Dataset, _Sealed]:
-    """The de-identified header, and the sealed record of what it lost."""
-    clean, record, dropped = header.deidentify(
-        instance.dataset, uid_key(recipient), allow_burned_in=allow_burned_in
-    )
-    encoded = records.encode(record)
-    return clean, _Sealed(seal(encoded, recipient.public), len(encoded), len(record), dropped)
-
-
-def _assemble(planes: Planes, start: int, attempts: Sequence[_Attempt]) -> NDArray[np.int32]:
-    """The stored stego planes from frame ``start`` on; a frame that carries nothing stays the
-    cover.
-    """
-    covers = planes.pixels.read(start, start + len(attempts))
-    stego = np.stack(
-        [
-            a.stego if a.report.votes is not None else cover
-            for a, cover in zip(attempts, covers, strict=True)
-        ]
-    )
-    return planes.back(start, stego)
-
-
-def _report(
-    instance: Instance,
-    tally: Tally,
-    frames: Sequence[FrameReport],
-    symbol: NDArray[np.bool_],
+    planes: Planes,
+    recipient: Recipient,
     profile: Profile,
-    sealed: _Sealed,
-) -> EmbedReport:
-    carriers, weakest, errors = [], [], []
-    for frame in frames:
-        if frame.votes is not None:
-            carriers.append(int(frame.carriers.sum()))
-            weakest.append(float(np.abs(frame.votes.modules).min()))
-            errors.append(int((frame.votes.symbol() != symbol).sum()))
-    per_block = len(profile.coefficients)
-    return EmbedReport(
-        profile=profile.name,
-        step=profile.step,
-        frames=len(frames),
-        frames_carrying=len(carriers),
-        carriers=sum(carriers),
-        modules=symbol.size,
-        votes_per_module=sum(carriers) * per_block / symbol.size / len(carriers),
-        weakest_module=min(weakest),
-        module_errors=max(errors),
-        payload=sum(carriers) * per_block / instance.frames.size,
-        psnr=tally.psnr(instance.legal),
-        changed_pixels=tally.changed,
-        changed_outside=tally.outside,
-        record_bytes=sealed.record_bytes,
-        sealed_bytes=len(sealed.frame),
-        recorded=sealed.recorded,
-        dropped=[str(item) for item in sealed.dropped],
-        notes=list(instance.notes),
+    engine: Engine,
+    sealed: SealedRecord,
+    spool: Path | None,
+) -> _Made:
+    embedder: FrameEmbedder
+    if profile.scheme is Scheme.PAPER:
+        embedder = PaperEmbedder(planes, profile, engine, sealed.frame)
+    else:
+        embedder = KeyedEmbedder(planes, recipient, profile, engine, sealed.frame)
+    instance = planes.instance
+    stego = SpooledFrames(instance.frames.shape, instance.legal, spool)
+    reports, tally = SpooledReports(spool), Tally()
+    for window, attempts in embedder.run():
+        made = planes.back(window.stored, _stego_planes(window, attempts))
+        tally.add(window.stored, made, [each.report.carriers for each in attempts])
+        stego.add(made)
+        reports.extend(each.report for each in attempts)
+    return _Made(profile, sealed, embedder.symbol, embedder.slots_needed, stego, reports, tally)
+
+
+def _stego_planes(window: PlaneWindow, attempts: Sequence[Attempt]) -> NDArray[np.int32]:
+    """Stego planes of a window; a frame that carries nothing stays the cover."""
+    return np.stack(
+        [
+            cover if attempt.report.votes is None else attempt.stego
+            for attempt, cover in zip(attempts, window.planes, strict=True)
+        ]
     )

@@ -1,11 +1,10 @@
-"""What an embedding did to each frame, and its figures over all of them, gathered without keeping
-the frames.
-"""
+"""What an embedding did to each frame, and its figures over all of them, without the frames."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import overload
 
@@ -13,9 +12,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coverslip.metrics import Psnr, psnr_of
-from coverslip.pixels.frames import Spool
+from coverslip.pipeline.trials import Disturbance
+from coverslip.pixels.scratch import ScratchFile
 from coverslip.scheme.dct import block_view
 from coverslip.scheme.reader import Votes
+
+
+class Refusal(str, Enum):
+    """Why a frame carries nothing."""
+
+    NO_BODY = "no-body"
+    NO_BLOCK = "no-block"
+    NOISY = "noisy"
+    TOO_FEW_CARRIERS = "too-few-carriers"
+    SLOTS_MISSED = "slots-missed"
+    DISTURBED = "disturbed"
+    MODULES_WRONG = "modules-wrong"
+
+
+@dataclass(frozen=True)
+class FrameOutcome:
+    """How a frame went; `coverslip.pipeline.refusals` renders it.
+
+    Attributes
+    ----------
+    refusal : Refusal or None
+        None where the frame carries.
+    seen, needed : float
+        Carriers for each slot with ``TOO_FEW_CARRIERS``, slots with ``SLOTS_MISSED``, share of
+        wrong modules with ``MODULES_WRONG``; 0 otherwise.
+    disturbance : Disturbance or None
+        The first that the record would not survive, with ``DISTURBED``.
+    """
+
+    refusal: Refusal | None = None
+    seen: float = 0.0
+    needed: float = 0.0
+    disturbance: Disturbance | None = None
+
+
+CARRIES = FrameOutcome()
 
 
 @dataclass(frozen=True)
@@ -29,14 +65,13 @@ class FrameReport:
     carriers : bool [Hb, Wb]
     votes : Votes or None
         What the closing extraction read; None where the frame carries nothing.
-    reason : str
-        Why it carries nothing; empty where it does.
+    outcome : FrameOutcome
     """
 
     mask: NDArray[np.uint8]
     carriers: NDArray[np.bool_]
     votes: Votes | None
-    reason: str = ""
+    outcome: FrameOutcome = CARRIES
 
 
 @dataclass(frozen=True)
@@ -48,7 +83,7 @@ class _Kept:
     carriers: tuple[int, ...]
     modules: tuple[int, ...]
     votes: Votes | None
-    reason: str
+    outcome: FrameOutcome
 
 
 class SpooledReports(Sequence[FrameReport]):
@@ -57,11 +92,11 @@ class SpooledReports(Sequence[FrameReport]):
     Parameters
     ----------
     folder : Path, optional
-        As for `coverslip.pixels.frames.Spool`.
+        As for `coverslip.pixels.scratch.ScratchFile`.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._spool = Spool(folder)
+        self._spool = ScratchFile(folder)
         self._kept: list[_Kept] = []
 
     def extend(self, reports: Iterable[FrameReport]) -> None:
@@ -77,7 +112,7 @@ class SpooledReports(Sequence[FrameReport]):
                 + modules.tobytes()
             )
             shapes = (report.mask.shape, report.carriers.shape, modules.shape)
-            self._kept.append(_Kept(self._spool.add(packed), *shapes, votes, report.reason))
+            self._kept.append(_Kept(self._spool.add(packed), *shapes, votes, report.outcome))
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -101,7 +136,7 @@ class SpooledReports(Sequence[FrameReport]):
                 self._spool.get(at, 4 * int(np.prod(kept.modules))), dtype=np.float32
             )
             votes = replace(votes, modules=modules.reshape(kept.modules))
-        return FrameReport(mask, carriers.astype(bool), votes, kept.reason)
+        return FrameReport(mask, carriers.astype(bool), votes, kept.outcome)
 
     def _bits(self, at: int, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], int]:
         """An array of 0 and 1, and where the next one begins."""

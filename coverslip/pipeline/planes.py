@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coverslip.dicom.instance import Instance
-from coverslip.pixels.frames import Frames, TurnedFrames
+from coverslip.pixels.frames import Frames, MappedFrames
 from coverslip.scheme.profiles import PAPER_BETA, Profile, Scheme
 
 
@@ -21,23 +22,58 @@ class Planes:
     pixels : Frames
         int32 [F, H, W]
     legal : (lo, hi)
+        What the engine may make of them; narrower than the instance's own range where that keeps
+        bright blocks as they are.
     padding : int
+    instance : Instance
+    turn : callable
+        Stored values to ``pixels``.
+    padded : (int, int) or None
+        The range of padding values that ``padding`` stands for.
     """
 
     pixels: Frames
     legal: tuple[int, int]
     padding: int
-    _instance: Instance = field(repr=False)
-    _padded: tuple[int, int] | None = field(repr=False, default=None)
+    instance: Instance = field(repr=False)
+    turn: Callable[[NDArray[np.int32]], NDArray[np.int32]] = field(repr=False)
+    padded: tuple[int, int] | None = field(repr=False, default=None)
 
-    def back(self, start: int, stego: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Stored values from what the engine made of ``pixels`` from frame ``start`` on."""
-        turned = sum(self.legal) - stego if self._instance.inverted else stego
-        if self._padded is not None:
-            low, high = self._padded
-            cover = self._instance.frames.read(start, start + len(stego))
-            turned = np.where((cover >= low) & (cover <= high), cover, turned)
+    def windows(self) -> Iterator[PlaneWindow]:
+        """All frames in order, a few at a time, each read once."""
+        for start, stored in self.instance.frames.windows():
+            yield PlaneWindow(start, stored, self.turn(stored))
+
+    def back(self, stored: NDArray[np.int32], stego: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Stored values from what the engine made of them.
+
+        Parameters
+        ----------
+        stored, stego : int32 [n, H, W]
+            The cover's stored values; the engine's planes, air dark.
+        """
+        turned = sum(self.instance.legal) - stego if self.instance.inverted else stego
+        if self.padded is not None:
+            low, high = self.padded
+            turned = np.where((stored >= low) & (stored <= high), stored, turned)
         return turned
+
+
+@dataclass(frozen=True)
+class PlaneWindow:
+    """Some frames of an instance.
+
+    Attributes
+    ----------
+    start : int
+        Number of the first, from 0.
+    stored, planes : int32 [n, H, W]
+        Stored values; the same as the engine sees them.
+    """
+
+    start: int
+    stored: NDArray[np.int32]
+    planes: NDArray[np.int32]
 
 
 def engine_planes(instance: Instance, use_padding: bool = False) -> Planes:
@@ -60,8 +96,8 @@ def engine_planes(instance: Instance, use_padding: bool = False) -> Planes:
         )
 
     plain = ranged is None and not instance.inverted
-    pixels = instance.frames if plain else TurnedFrames(instance.frames, turn)
-    return Planes(pixels, instance.legal, value, instance, ranged)
+    pixels = instance.frames if plain else MappedFrames(instance.frames, turn)
+    return Planes(pixels, instance.legal, value, instance, turn, ranged)
 
 
 def own_span(instance: Instance) -> int:
@@ -70,17 +106,17 @@ def own_span(instance: Instance) -> int:
     return max(high - low, 1)
 
 
-def settle_step(profile: Profile, beta: float | None, instance: Instance) -> Profile:
-    """The profile with its step settled: by beta over the legal range, or over the image's own for
-    the paper's scheme; else by the profile itself, which may want the image's own range for it.
+def resolve_step(profile: Profile, beta: float | None, instance: Instance) -> Profile:
+    """The profile with the step that an instance gives it.
+
+    By beta over the legal range, or over the image's own for the paper's scheme; else by the
+    profile itself, which may want the image's own range for it.
     """
-    return settled(profile, beta, instance)[0]
+    return step_choices(profile, beta, instance)[0]
 
 
-def settled(profile: Profile, beta: float | None, instance: Instance) -> list[Profile]:
-    """As `settle_step`, with what a writer tries next where that does not hold what the profile
-    promises.
-    """
+def step_choices(profile: Profile, beta: float | None, instance: Instance) -> list[Profile]:
+    """As `resolve_step`, with fallbacks to try if the first fails the profile's guarantees."""
     if profile.scheme is Scheme.PAPER:
         return [profile.with_beta(beta or PAPER_BETA, own_span(instance))]
     lo, hi = instance.legal

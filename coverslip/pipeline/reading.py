@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coverslip import record as records
 from coverslip.crypto.keys import Identity, Recipient
-from coverslip.crypto.seal import unseal
+from coverslip.crypto.seal import FrameKind, kind_of, unseal
 from coverslip.engine import Engine
 from coverslip.errors import (
     DamagedMessageError,
     WrongKeyError,
 )
+from coverslip.pipeline.binding import BindingSeal, unpack
 from coverslip.qr import symbol as symbols
 from coverslip.scheme.dct import to_blocks
 from coverslip.scheme.dither import dither_key, dither_plane
@@ -27,8 +29,6 @@ from coverslip.scheme.reference import measure_plane
 from coverslip.scheme.repair import repair
 
 _UID_LABEL = b"coverslip uid v1"
-_CHECK_LABEL = b"coverslip check v1"
-_CHECK_BYTES = 8
 
 
 def uid_key(recipient: Recipient) -> bytes:
@@ -36,15 +36,6 @@ def uid_key(recipient: Recipient) -> bytes:
     a series stays a series.
     """
     return hmac.digest(recipient.public, _UID_LABEL, hashlib.sha256)
-
-
-def check_value(recipient: Recipient, sop_instance_uid: str) -> bytes:
-    """Eight bytes that tell a reader whether a file was sealed to its key, without naming the
-    recipient to anybody else.
-    """
-    return hmac.digest(recipient.public, _CHECK_LABEL + sop_instance_uid.encode(), hashlib.sha256)[
-        :_CHECK_BYTES
-    ]
 
 
 def read_plane(
@@ -128,8 +119,23 @@ def read_votes(votes: Votes) -> bytes:
         return symbols.read(repaired)
 
 
-def open_frame(sealed: bytes, identity: Identity) -> records.Record:
-    """Open and decode a sealed frame that was found by its identity's own dither.
+@dataclass(frozen=True)
+class OpenedFrame:
+    """The content of a sealed frame.
+
+    Attributes
+    ----------
+    record : Record
+    binding : BindingSeal or None
+        None in frames that name no image.
+    """
+
+    record: records.Record
+    binding: BindingSeal | None
+
+
+def open_frame(sealed: bytes, identity: Identity) -> OpenedFrame:
+    """Open and decode a sealed record that was found by its identity's own dither.
 
     Raises
     ------
@@ -137,10 +143,18 @@ def open_frame(sealed: bytes, identity: Identity) -> records.Record:
         It does not open, although the dither was this identity's.
     """
     try:
-        return records.decode(unseal(sealed, identity.secret))
+        content = unseal(sealed, identity.secret)
     except WrongKeyError:
         raise DamagedMessageError(
             "a record for this identity was found but does not open: it was altered, or made by "
-            "something that is not "
-            "Coverslip; read it from an undamaged copy"
+            "something that is not Coverslip; read it from an undamaged copy"
         ) from None
+    if kind_of(sealed) is FrameKind.RECORD:
+        return OpenedFrame(records.decode(content), None)
+    if kind_of(sealed) is FrameKind.BOUND_RECORD:
+        binding, encoded = unpack(content)
+        return OpenedFrame(records.decode(encoded), binding)
+    raise DamagedMessageError(
+        "a sealed frame was found where a record belongs, but it holds something else: read the "
+        "record from an undamaged copy"
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,11 +69,29 @@ def jpeg(plane: NDArray[np.int32], legal: tuple[int, int]) -> NDArray[np.int32]:
     return _whole(lo + np.asarray(Image.open(stream)) / scale, legal)
 
 
-CODECS: dict[str, Codec] = {"JPEG 2000 at 20:1": jpeg2000, "JPEG at quality 75": jpeg}
+class Disturbance(str, Enum):
+    """What a stego plane may meet on its way, in the order in which it is tried."""
 
-_CUT = f"{_CROP:.0%} of every side is cut away"
-TRIALS = (_CUT, *CODECS)
-"""What is tried, in this order."""
+    CROP = "crop"
+    JPEG2000 = "jpeg-2000"
+    JPEG = "jpeg"
+
+    @property
+    def description(self) -> str:
+        """What happens to the image, as a noun phrase or clause after "after"."""
+        return _DESCRIPTIONS[self]
+
+
+CODECS: dict[Disturbance, Codec] = {
+    Disturbance.JPEG2000: jpeg2000,
+    Disturbance.JPEG: jpeg,
+}
+
+_DESCRIPTIONS = {
+    Disturbance.CROP: f"{_CROP:.0%} of every side is cut away",
+    Disturbance.JPEG2000: f"JPEG 2000 at {_JPEG2000_RATIO}:1",
+    Disturbance.JPEG: f"JPEG at quality {_JPEG_QUALITY}",
+}
 
 
 def _read_within(stego: NDArray[np.int32], recipient: Recipient, profile: Profile) -> Votes | None:
@@ -91,22 +110,21 @@ def _read_within(stego: NDArray[np.int32], recipient: Recipient, profile: Profil
 
 def _readings(
     stego: NDArray[np.int32], legal: tuple[int, int], recipient: Recipient, profile: Profile
-) -> Iterator[tuple[str, Votes | None]]:
-    """What is read after each of `TRIALS`, in their order; each is made when it is asked for."""
-    yield _CUT, _read_within(stego, recipient, profile)
+) -> Iterator[tuple[Disturbance, Votes | None]]:
+    """What is read after each `Disturbance`, in their order; each is made when it is asked for."""
+    yield Disturbance.CROP, _read_within(stego, recipient, profile)
     for name, codec in CODECS.items():
         yield name, read_plane(codec(stego, legal), recipient, profile)
 
 
-def spoiler(
+def first_failing_disturbance(
     stego: NDArray[np.int32],
     legal: tuple[int, int],
     recipient: Recipient,
     profile: Profile,
     sealed: bytes,
-) -> str | None:
-    """The first of `TRIALS` after which a sealed frame does not come back; None where it comes back
-    after each.
+) -> Disturbance | None:
+    """The first `Disturbance` that a sealed frame does not survive; None where it survives all.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Stored pixel values: how they lie in pixel data, and frames read a few at a time."""
+"""Stored pixel values: their layout in pixel data, decoding, and frames read a few at a time."""

@@ -1,5 +1,4 @@
-"""Stored pixel values in and out of pixel data: what the bits mean, before any rescaling or
-presentation.
+"""The layout of stored pixel values in words, before any rescaling or presentation.
 
 PS3.5 section 8.1.1 (Pixel Cell: Bits Allocated, Bits Stored, High Bit), PS3.3 section C.7.6.3
 (Image Pixel module) and C.7.5.1.1.2 (Pixel Padding Value).
@@ -7,76 +6,32 @@ PS3.5 section 8.1.1 (Pixel Cell: Bits Allocated, Bits Stored, High Bit), PS3.3 s
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataelem import DataElement
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import (
-    UID,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    RLELossless,
-    UncompressedTransferSyntaxes,
-)
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, ExplicitVRBigEndian
 
 from coverslip.errors import (
     BinaryPixelsError,
     ColourPixelsError,
-    DecoderMissingError,
     DeepPixelsError,
     FloatPixelsError,
-    LossySourceError,
     NotAnImageError,
-    TruncatedFileError,
     UnsupportedPixelsError,
 )
 
 Words = NDArray[np.unsignedinteger[Any]]
 """uint8 or uint16, in any byte order."""
 
-NATIVE = frozenset(str(uid) for uid in UncompressedTransferSyntaxes)
-LOSSLESS = frozenset(
-    str(uid)
-    for uid in (
-        RLELossless,
-        JPEGLossless,
-        JPEGLosslessSV1,
-        JPEGLSLossless,
-        JPEG2000Lossless,
-        HTJ2KLossless,
-        HTJ2KLosslessRPCL,
-    )
-)
-_DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
-"""Deflated Image Frame Compression: lossless, but pydicom has no decoder for it."""
-
-_DECODING = (
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-)
-
 _SUPPORTED = "one sample of 2 to 16 bits, MONOCHROME1 or MONOCHROME2, was expected"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the stored values of an image lie in its pixel data.
+    """The layout of an image's stored values in its pixel data.
 
     Attributes
     ----------
@@ -91,7 +46,7 @@ class Layout:
     big_endian : bool
         Byte order of native words.
     swapped : bool
-        8-bit values in big endian words of 16 bits (VR OW, PS3.5 section A.3).
+        8-bit values in big endian words of 16 bits (VR OW, PS3.5 section A.3)
     """
 
     frames: int
@@ -128,8 +83,8 @@ def _number(ds: Dataset, keyword: str, default: int | None = None) -> int:
     if default is not None:
         return default
     raise NotAnImageError(
-        f"the header has no single value for {keyword}, without which its pixels cannot be read; "
-        "a complete DICOM image was expected: export it again from its source"
+        f"the header has no single value for {keyword}, which is needed to read the pixels; a "
+        "complete DICOM image was expected: export it again from its source"
     )
 
 
@@ -155,16 +110,46 @@ def layout_of(ds: Dataset, transfer_syntax: str) -> Layout:
     ----------
     ds : Dataset
     transfer_syntax : str
-        UID in which the pixel data are encoded.
+        UID of the pixel data's encoding.
 
     Raises
     ------
     NotAnImageError
-        An attribute without which nothing can be read is missing, or contradicts the others.
+        A necessary attribute is missing, or contradicts the others.
     FloatPixelsError, ColourPixelsError, BinaryPixelsError, DeepPixelsError, UnsupportedPixelsError
         A kind of pixels that cannot carry a record.
     """
     _check_kind(ds)
+    allocated, stored = _bits(ds)
+    high = _number(ds, "HighBit", stored - 1)
+    # A high bit that leaves no room for the value is an error of the writer; every reader we know
+    # takes the lowest bits then.
+    shift = high + 1 - stored if stored - 1 <= high < allocated else 0
+    frames, rows, cols = (
+        _number(ds, "NumberOfFrames", 1) or 1,
+        _number(ds, "Rows"),
+        _number(ds, "Columns"),
+    )
+    if min(frames, rows, cols) < 1:
+        raise NotAnImageError(
+            "the header says that the image has no pixels; an image was expected: export it again"
+        )
+    big = UID(transfer_syntax) == ExplicitVRBigEndian
+    return Layout(
+        frames=frames,
+        rows=rows,
+        cols=cols,
+        allocated=allocated,
+        stored=stored,
+        shift=shift,
+        signed=_number(ds, "PixelRepresentation", 0) == 1,
+        big_endian=big,
+        swapped=big and allocated == 8 and ds["PixelData"].VR == "OW",
+    )
+
+
+def _bits(ds: Dataset) -> tuple[int, int]:
+    """Bits Allocated and Bits Stored of pixels that can carry a record."""
     allocated = _number(ds, "BitsAllocated")
     stored = _number(ds, "BitsStored", allocated)
     if allocated == 1 or stored == 1:
@@ -179,62 +164,13 @@ def layout_of(ds: Dataset, transfer_syntax: str) -> Layout:
     if allocated not in (8, 16) or not 1 < stored <= allocated:
         raise UnsupportedPixelsError(
             f"the header says {stored} bits stored in {allocated} allocated; {_SUPPORTED}, in "
-            "words of 8 or 16 bits: "
-            "leave this image out, or correct its header"
+            "words of 8 or 16 bits: leave this image out, or correct its header"
         )
-    high = _number(ds, "HighBit", stored - 1)
-    # A high bit that leaves no room for the value is a slip of the writer; every reader we know
-    # takes the lowest bits then.
-    shift = high + 1 - stored if stored - 1 <= high < allocated else 0
-    frames, rows, cols = (
-        _number(ds, "NumberOfFrames", 1) or 1,
-        _number(ds, "Rows"),
-        _number(ds, "Columns"),
-    )
-    if min(frames, rows, cols) < 1:
-        raise NotAnImageError(
-            "the header says that the image has no pixels; an image was expected: export it again"
-        )
-    big = UID(transfer_syntax) == "1.2.840.10008.1.2.2"
-    return Layout(
-        frames=frames,
-        rows=rows,
-        cols=cols,
-        allocated=allocated,
-        stored=stored,
-        shift=shift,
-        signed=_number(ds, "PixelRepresentation", 0) == 1,
-        big_endian=big,
-        swapped=big and allocated == 8 and ds["PixelData"].VR == "OW",
-    )
-
-
-def check_syntax(transfer_syntax: str) -> None:
-    """Refuse a transfer syntax that is lossy, or that nothing installed decodes.
-
-    Raises
-    ------
-    LossySourceError, DecoderMissingError
-    """
-    if transfer_syntax in NATIVE or transfer_syntax in LOSSLESS:
-        return
-    name = UID(transfer_syntax).name
-    # JPEG, JPEG-LS, JPEG 2000, MPEG and their like: what is not in the list above loses, or may.
-    if transfer_syntax.startswith("1.2.840.10008.1.2.4."):
-        raise LossySourceError(
-            f"the pixels are in a lossy transfer syntax ({name}); a lossless one was expected, "
-            "since writing them again would "
-            "change them: embed into the original, or decompress it first if it is all there is"
-        )
-    hint = "deflated frames" if transfer_syntax == _DEFLATED_FRAMES else name
-    raise DecoderMissingError(
-        f"nothing installed decodes this transfer syntax ({hint}); a native or lossless one was "
-        "expected: convert the file first"
-    )
+    return allocated, stored
 
 
 def values_of(words: Words, layout: Layout) -> NDArray[np.int32]:
-    """The values that words hold: bits outside Bits Stored ignored, sign extended.
+    """The values in words: bits outside Bits Stored ignored, sign extended.
 
     Parameters
     ----------
@@ -248,13 +184,13 @@ def values_of(words: Words, layout: Layout) -> NDArray[np.int32]:
     values = words.astype(np.int32)
     if layout.shift:
         values >>= layout.shift
-    return _settle(values, layout)
+    return keep_stored_bits(values, layout)
 
 
-def _settle(values: NDArray[np.int32], layout: Layout) -> NDArray[np.int32]:
+def keep_stored_bits(values: NDArray[np.int32], layout: Layout) -> NDArray[np.int32]:
     """Keep the lowest Bits Stored bits and extend their sign, in place."""
     if layout.signed:
-        # Up against the sign bit and back down again: the arithmetic shift extends the sign.
+        # Shifted up to the sign bit and down again: the arithmetic shift extends the sign.
         up = 32 - layout.stored
         values <<= up
         values >>= up
@@ -264,10 +200,9 @@ def _settle(values: NDArray[np.int32], layout: Layout) -> NDArray[np.int32]:
 
 
 def words_of(values: NDArray[np.int32], layout: Layout, before: Words | None = None) -> Words:
-    """Words that hold values, the inverse of `values_of`.
+    """Words with some values in them, the inverse of `values_of`.
 
-    Bits outside Bits Stored stay what they were, except where they are the extension of the sign
-    and must follow it.
+    Bits outside Bits Stored stay as they were, except an extension of the sign, which follows it.
 
     Parameters
     ----------
@@ -275,7 +210,7 @@ def words_of(values: NDArray[np.int32], layout: Layout, before: Words | None = N
         Inside the legal range.
     layout : Layout
     before : uint8 or uint16, same shape, optional
-        The words to put the values into; without them bits outside are zero, or the sign above.
+        The words to put the values into; by default, zeros with the sign extended.
 
     Returns
     -------
@@ -303,159 +238,24 @@ def word_type(layout: Layout) -> np.dtype[np.unsignedinteger[Any]]:
     return np.dtype("u1" if layout.allocated == 8 else ">u2" if layout.big_endian else "<u2")
 
 
-def native_words(data: bytes, layout: Layout, frame: int) -> Words:
-    """One frame's words as a view on native pixel data, [rows, cols].
-
-    Raises
-    ------
-    TruncatedFileError
-        The pixel data end before the frame does.
-    """
-    count = layout.rows * layout.cols
-    if len(data) < (frame + 1) * layout.frame_bytes:
-        raise cut_short(len(data), layout)
-    if layout.swapped:
-        # Bytes are swapped in pairs across the whole element, so that a frame of odd length starts
-        # in the middle of a pair.
-        pairs = (
-            np.frombuffer(data, dtype=np.uint8, count=len(data) // 2 * 2)
-            .reshape(-1, 2)[:, ::-1]
-            .reshape(-1)
-        )
-        return pairs[frame * count : (frame + 1) * count].reshape(layout.rows, layout.cols)
-    dtype = word_type(layout)
-    return np.frombuffer(data, dtype=dtype, count=count, offset=frame * layout.frame_bytes).reshape(
-        layout.rows, layout.cols
-    )
-
-
-def check_decoder(transfer_syntax: str) -> None:
-    """Refuse an encapsulated transfer syntax for which no decoder is installed.
-
-    Raises
-    ------
-    DecoderMissingError
-    """
-    if not get_decoder(transfer_syntax).is_available:
-        raise DecoderMissingError(
-            f"no decoder for {UID(transfer_syntax).name} is installed; pylibjpeg with its "
-            "plugins was expected: "
-            "install 'coverslip' again with its dependencies"
-        )
-
-
-def cut_short(found: int, layout: Layout) -> TruncatedFileError:
-    """The error that says that native pixel data have only ``found`` bytes."""
-    return TruncatedFileError(
-        f"the pixel data have {found} bytes where {layout.frames * layout.frame_bytes} were "
-        "expected; "
-        "the file was cut: get a whole copy"
-    )
-
-
-def pixel_header(ds: Dataset, transfer_syntax: str) -> Dataset:
-    """A data set of only what a decoder asks for, of one frame and without pixel data."""
-    header = Dataset()
-    header.file_meta = FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = UID(transfer_syntax)
-    for keyword in _DECODING:
-        if keyword in ds:
-            header[keyword] = ds[keyword]
-    header.NumberOfFrames = 1
-    return header
-
-
-def single_frame(header: Dataset, data: bytes) -> Dataset:
-    """A data set of one frame out of `pixel_header` and its encapsulated pixel data."""
-    single = copy.deepcopy(header)
-    element = DataElement(0x7FE00010, "OB", data)
-    element.is_undefined_length = True
-    single[0x7FE00010] = element
-    return single
-
-
-def rle_words(ds: Dataset, layout: Layout) -> Iterator[Words]:
-    """Each frame's words of RLE pixel data, bits outside Bits Stored included."""
-    dtype = word_type(replace(layout, big_endian=False))
-    for frame, _ in get_decoder(RLELossless).iter_buffer(ds):
-        yield np.frombuffer(frame, dtype=dtype, count=layout.rows * layout.cols).reshape(
-            layout.rows, layout.cols
-        )
-
-
-def _encapsulated(ds: Dataset, layout: Layout, transfer_syntax: str) -> Iterator[NDArray[np.int32]]:
-    if transfer_syntax == RLELossless:
-        for words in rle_words(ds, layout):
-            yield values_of(words, layout)
-        return
-    for frame, _ in get_decoder(transfer_syntax).iter_array(ds, raw=True):
-        # The codec's own precision may differ from Bits Stored; the header says what the bits mean.
-        yield _settle(frame.astype(np.int32), layout)
-
-
-def iter_planes(ds: Dataset, layout: Layout, transfer_syntax: str) -> Iterator[NDArray[np.int32]]:
-    """Decode the stored values frame by frame.
-
-    Yields
-    ------
-    int32 [rows, cols]
-
-    Raises
-    ------
-    DecoderMissingError
-        No decoder for the transfer syntax is installed.
-    TruncatedFileError
-        A frame is missing or does not decode.
-    """
-    if transfer_syntax in NATIVE:
-        data = ds.PixelData
-        for frame in range(layout.frames):
-            yield values_of(native_words(data, layout, frame), layout)
-        return
-    check_decoder(transfer_syntax)
-    found = 0
-    try:
-        for plane in _encapsulated(ds, layout, transfer_syntax):
-            if found == layout.frames:
-                break
-            yield plane
-            found += 1
-    except (RuntimeError, ValueError, EOFError, AttributeError, IndexError, TypeError):
-        # pydicom's message may quote the data; ours says only where it stopped.
-        raise undecodable(found, layout) from None
-    if found < layout.frames:
-        raise undecodable(found, layout)
-
-
-def undecodable(found: int, layout: Layout) -> TruncatedFileError:
-    """The error that says that encapsulated pixel data end, or make no sense, after ``found``
-    frames.
-    """
-    return TruncatedFileError(
-        f"frame {found + 1} of {layout.frames} does not decode; complete compressed pixel data "
-        "were expected: "
-        "the file was cut or damaged, get a whole copy"
-    )
-
-
 def padding_of(ds: Dataset, layout: Layout) -> tuple[int, int] | None:
-    """The range of values that pad the image; None where the header names none.
+    """The range of values that pad the image.
 
-    Files in the wild carry 63536 in a signed image for -2000: the word is taken, and read as the
-    pixels are (PS3.3 section C.7.5.1.1.2).
+    Some files have 63536 in a signed image for -2000: the value is read as the pixels' words are
+    (PS3.3 section C.7.5.1.1.2).
 
     Returns
     -------
     (int, int) or None
-        Lowest and highest padding value, inclusive; equal unless Pixel Padding Range Limit is
-        there.
+        Lowest and highest padding value, inclusive; equal without Pixel Padding Range Limit. None
+        if the header names no padding.
     """
     ends = [ds.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-    found = [_as_pixel(end, layout) for end in ends if isinstance(end, int)]
+    values = [_as_pixel(end, layout) for end in ends if isinstance(end, int)]
     if not isinstance(ends[0], int):
         return None
-    return min(found), max(found)
+    return min(values), max(values)
 
 
 def _as_pixel(value: int, layout: Layout) -> int:
-    return int(_settle(np.array([value], dtype=np.int64).astype(np.int32), layout)[0])
+    return int(keep_stored_bits(np.array([value], dtype=np.int64).astype(np.int32), layout)[0])

@@ -1,8 +1,8 @@
 """The QR symbol of a sealed frame: Base45 (RFC 9285) in alphanumeric mode, one fixed mask pattern.
 
 Sealed bytes are random, so one mask pattern is as good as the best of eight and much faster to
-make. Level L is the smallest symbol, for images that nothing happens to; where modules get lost, a
-stronger level does more than a second vote for each.
+make. Level L gives the smallest symbol, for images that stay as they are; if modules get lost, a
+stronger level helps more than a second vote for each.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ MASK_PATTERN = 0
 VERSIONS = range(1, 41)
 
 
-class Level(Enum):
-    """Error correction of a symbol: about 7 %, 15 % and 25 % of its codewords may be wrong, twice
-    as many if it is known which.
+class ErrorCorrection(Enum):
+    """Error correction level of a symbol: L, M or Q.
 
-    The values are the indicators of ISO/IEC 18004, table 12.
+    About 7 %, 15 % and 25 % of the codewords may be wrong; twice as many if the wrong ones are
+    known. The values are the indicators of ISO/IEC 18004, table 12.
     """
 
     L = qrcode.constants.ERROR_CORRECT_L
@@ -35,18 +35,16 @@ class Level(Enum):
     Q = qrcode.constants.ERROR_CORRECT_Q
 
 
-_ALPHANUMERIC_40 = {Level.L: 4296, Level.M: 3391, Level.Q: 2420}
-"""Characters that the largest symbol (version 40) holds in alphanumeric mode; ISO/IEC 18004, table
-7.
-"""
+_ALPHANUMERIC_40 = {ErrorCorrection.L: 4296, ErrorCorrection.M: 3391, ErrorCorrection.Q: 2420}
+"""Characters in the largest symbol (version 40), alphanumeric mode; ISO/IEC 18004, table 7."""
 
 
-def largest_frame(level: Level) -> int:
-    """The most bytes that a symbol of a level holds: Base45 turns 2 bytes into 3 characters."""
+def largest_frame(level: ErrorCorrection) -> int:
+    """Most bytes that a symbol of a level holds: Base45 turns 2 bytes into 3 characters."""
     return _ALPHANUMERIC_40[level] // 3 * 2
 
 
-MAX_FRAME_BYTES = largest_frame(Level.L)
+MAX_FRAME_BYTES = largest_frame(ErrorCorrection.L)
 
 _SCALE = 4
 _QUIET_ZONE = 4
@@ -62,13 +60,13 @@ def version_of(side: int) -> int:
     return (side - 17) // 4
 
 
-def level_for(frame_bytes: int, levels: Sequence[Level]) -> Level:
-    """The first of some levels whose largest symbol holds a frame of so many bytes.
+def level_for(frame_bytes: int, levels: Sequence[ErrorCorrection]) -> ErrorCorrection:
+    """The first of some levels whose largest symbol holds a frame of ``frame_bytes``.
 
     Raises
     ------
     RecordTooLargeError
-        None does.
+        No level's symbol holds the frame.
     """
     for level in levels:
         if frame_bytes <= largest_frame(level):
@@ -78,10 +76,10 @@ def level_for(frame_bytes: int, levels: Sequence[Level]) -> Level:
     )
 
 
-def version_for(frame_bytes: int, level: Level = Level.L) -> int:
-    """The smallest version of a level that holds a frame of so many bytes, 1 to `largest_frame`.
+def version_for(frame_bytes: int, level: ErrorCorrection = ErrorCorrection.L) -> int:
+    """The smallest version of a level that holds a frame of 1 to `largest_frame` bytes.
 
-    The library would find it too, by coding the text once more for each version it tries.
+    The library can find it too, but codes the text again for each version it tries.
     """
     pairs, odd = divmod(frame_bytes, 2)
     letters = 3 * pairs + 2 * odd
@@ -94,14 +92,14 @@ def version_for(frame_bytes: int, level: Level = Level.L) -> int:
     )
 
 
-def draw(frame: bytes, level: Level = Level.L) -> NDArray[np.bool_]:
-    """The symbol of a sealed frame.
+def draw(frame: bytes, level: ErrorCorrection = ErrorCorrection.L) -> NDArray[np.bool_]:
+    """Draw the symbol of a sealed frame.
 
     Parameters
     ----------
     frame : bytes
         1 to `largest_frame` bytes.
-    level : Level
+    level : ErrorCorrection
 
     Returns
     -------
@@ -117,18 +115,18 @@ def draw(frame: bytes, level: Level = Level.L) -> NDArray[np.bool_]:
     code = qrcode.QRCode(
         version=version, error_correction=level.value, border=0, mask_pattern=MASK_PATTERN
     )
-    # The mode is named: left to guess, the library takes a text of digits alone for a number.
+    # The mode is explicit: the library would guess numeric mode for a text of digits alone.
     code.add_data(QRData(base45.b45encode(frame), mode=MODE_ALPHA_NUM, check_data=False))
     code.make(fit=False)
     return np.array(code.modules, dtype=bool)
 
 
 @lru_cache(maxsize=128)
-def function_modules(version: int, level: Level = Level.L) -> NDArray[np.int8]:
-    """The modules that are the same in every symbol of ours of a version and level: finder, timing,
-    alignment, format and version.
+def function_modules(version: int, level: ErrorCorrection = ErrorCorrection.L) -> NDArray[np.int8]:
+    """The modules that all our symbols of a version and level share.
 
-    Their places are the same at every level; only the format's values are not.
+    These are the finder, timing, alignment, format and version patterns. Their places do not depend
+    on the level; of their values, only the format's do.
 
     Returns
     -------
@@ -155,9 +153,10 @@ def function_modules(version: int, level: Level = Level.L) -> NDArray[np.int8]:
     return known
 
 
-def picture(symbol: NDArray[np.bool_], scale: int = _SCALE) -> NDArray[np.uint8]:
-    """A symbol as a picture with its quiet zone: uint8, 0 = dark, 255 = light, ``scale`` pixels a
-    module.
+def render(symbol: NDArray[np.bool_], scale: int = _SCALE) -> NDArray[np.uint8]:
+    """A symbol as grey bytes with its quiet zone, ``scale`` pixels a module.
+
+    0 = dark, 255 = light.
     """
     framed = np.pad(symbol, _QUIET_ZONE)
     return np.where(np.kron(framed, np.ones((scale, scale), dtype=bool)), 0, 255).astype(np.uint8)
@@ -166,28 +165,28 @@ def picture(symbol: NDArray[np.bool_], scale: int = _SCALE) -> NDArray[np.uint8]
 def _read_zxing(image: NDArray[np.uint8]) -> list[bytes]:
     import zxingcpp
 
-    found = zxingcpp.read_barcodes(
+    barcodes = zxingcpp.read_barcodes(
         image, formats=zxingcpp.BarcodeFormat.QRCode, try_rotate=False, try_invert=False
     )
-    return [result.bytes for result in found]
+    return [barcode.bytes for barcode in barcodes]
 
 
 def _read_zbar(image: NDArray[np.uint8]) -> list[bytes]:
     from pyzbar import pyzbar
 
-    found = pyzbar.decode(image, symbols=[pyzbar.ZBarSymbol.QRCODE])
-    return [result.data for result in found]
+    barcodes = pyzbar.decode(image, symbols=[pyzbar.ZBarSymbol.QRCODE])
+    return [barcode.data for barcode in barcodes]
 
 
 READERS: dict[str, Callable[[NDArray[np.uint8]], list[bytes]]] = {
     "zxing-cpp": _read_zxing,
     "zbar": _read_zbar,
 }
-"""The readers, quickest first."""
+"""QR readers by name, fastest first."""
 
 
 def available_readers() -> list[str]:
-    """Names of the readers that work here: zbar needs its system library."""
+    """Names of the readers that work on this machine: zbar needs its system library."""
     blank = np.full((64, 64), 255, dtype=np.uint8)
     names = []
     for name, reader in READERS.items():
@@ -200,7 +199,7 @@ def available_readers() -> list[str]:
 
 
 def read(symbol: NDArray[np.bool_]) -> bytes:
-    """The sealed frame of a symbol; the first reader that makes sense of it wins.
+    """Read the sealed frame of a symbol with the first reader that can.
 
     Parameters
     ----------
@@ -210,31 +209,30 @@ def read(symbol: NDArray[np.bool_]) -> bytes:
     Raises
     ------
     DamagedMessageError
-        No reader makes sense of it.
+        No reader can read it.
     DecoderMissingError
         No reader is installed.
     """
-    image = picture(symbol)
-    tried = 0
+    image = render(symbol)
+    installed = 0
     for reader in READERS.values():
         try:
             texts = reader(image)
         except ImportError:
             continue
-        tried += 1
+        installed += 1
         for text in texts:
             try:
                 return bytes(base45.b45decode(text))
             except ValueError:
-                # Alphanumeric, but no Base45: not a frame of ours.
+                # Alphanumeric, but not Base45: not a frame of ours.
                 continue
-    if not tried:
+    if not installed:
         raise DecoderMissingError(
             "no QR reader is installed: expected zxing-cpp or pyzbar with the zbar library; "
             "install 'zxing-cpp'"
         )
     raise DamagedMessageError(
-        "a symbol was found but too many of its modules are wrong to read it: the pixels were "
-        "changed after embedding; "
-        "read it from a copy that was not"
+        "a symbol is there, but too many of its modules are wrong to read it: the pixels were "
+        "changed after embedding; read it from an unchanged copy"
     )

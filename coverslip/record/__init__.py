@@ -1,4 +1,4 @@
-"""Records: what was taken out of a header, and how it is encoded."""
+"""Records: the identity removed from a header, and its encoding."""
 
 from coverslip.record.model import Element, Inside, Level, Record
 from coverslip.record.packing import decode, encode

@@ -1,5 +1,6 @@
-"""What was taken out of a header, as plain data: `coverslip.dicom.record_views` shows it,
-`coverslip.deidentification.header` puts it back.
+"""The identity removed from a header, as plain data.
+
+`coverslip.dicom.record_views` shows it, `coverslip.deidentification.header` puts it back.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class Element:
     vr : str
         Value representation, two letters.
     value : bytes or tuple of Level
-        Little endian value as in the file, padding included; a sequence's items.
+        Little endian value as in the file, padding included; or a sequence's items.
     """
 
     tag: int
@@ -29,7 +30,7 @@ class Element:
 
 @dataclass(frozen=True)
 class Inside:
-    """What was changed inside an item of a sequence that is still there.
+    """The changes inside an item of a sequence that stayed in the header.
 
     Attributes
     ----------
@@ -47,16 +48,16 @@ class Inside:
 
 @dataclass(frozen=True)
 class Level:
-    """The originals of one data set: the instance's own, or an item's.
+    """The original attributes of one data set: the instance's own, or an item's.
 
     Attributes
     ----------
     elements : tuple of Element
-        To be put back, by ascending tag.
+        Attributes to put back, by ascending tag.
     gone : tuple of int
-        Tags to be taken out again, ascending.
+        Tags of attributes to remove again, ascending.
     inside : tuple of Inside
-        By ascending tag and item; no tag that is in ``elements``.
+        By ascending tag and item; no tag of ``elements``.
     """
 
     elements: tuple[Element, ...] = ()
@@ -80,7 +81,7 @@ class Level:
 
 @dataclass(frozen=True, repr=False)
 class Record:
-    """The identity that was in a header.
+    """The identity of a header.
 
     Attributes
     ----------
@@ -98,5 +99,5 @@ class Record:
         return len(self.level) + len(self.meta)
 
     def __repr__(self) -> str:
-        # An identity never ends up in a log by way of a repr.
+        # A repr must not put an identity into a log.
         return f"Record({len(self)} attributes)"

@@ -1,5 +1,4 @@
-"""What the predictor of `coverslip.record.packing` has seen before it starts, and the tables it
-shares with the decoder.
+"""The records that the predictor of `coverslip.record.coder` learns first, and shared tables.
 
 Everything here belongs to version 1 of the encoding: changing a letter changes what encoded records
 mean. Names, numbers and places are invented or common; what matters is which letters follow which.
@@ -39,7 +38,7 @@ _TAGS = """
 """
 
 TAGS = tuple(sorted((int(word[:8], 16), word[8:]) for word in set(_TAGS.split())))
-"""Attributes that have a symbol of their own, with their VR."""
+"""Attributes with a symbol of their own, as tag and VR."""
 
 ROOTS = tuple(
     root.encode()
@@ -78,11 +77,10 @@ ROOTS = tuple(
         "1.2.156.14702.",
     )
 )
-"""Beginnings of UIDs of the usual vendors and toolkits."""
+"""UID prefixes of the usual vendors and toolkits."""
 
-# One attribute a line: tag, VR (left out where the table has it) and value. ">" is inside an item
-# of the sequence above it; "SQ" opens a sequence that was removed, "IN" one that was changed
-# inside.
+# One attribute a line: tag and value; the VR is in the table. ">" is inside an item of the sequence
+# above it; "SQ" opens a sequence that was removed, "IN" one that was changed inside.
 _CT_GE = r"""
 00080005 ISO_IR 100
 00080018 1.2.840.113619.2.55.3.279713792.456.1594364803.729.1
@@ -388,7 +386,7 @@ def _level(lines: Iterator[tuple[int, str]]) -> Level:
 
 
 def _close(elements: list[Element], insides: list[Inside], nested: list[Element]) -> None:
-    """Give the sequence opened last the elements that its item has so far."""
+    """Give the last opened sequence the elements of its item so far."""
     item = Level(tuple(nested))
     if elements[-1].tag:
         elements[-1] = Element(elements[-1].tag, "SQ", (item,))
@@ -406,4 +404,4 @@ def _sample(text: str) -> Record:
 SAMPLES = tuple(
     _sample(text) for text in (_WORDS, _BARE, _MR_PHILIPS, _CT_GE, _MR_SIEMENS, _CT_SIEMENS, _BARE)
 )
-"""Records that the predictor sees first; the last ones count as the most recent."""
+"""Records that the predictor learns, in order; the last ones count as the most recent."""

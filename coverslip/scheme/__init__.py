@@ -1,3 +1,1 @@
-"""The scheme: carriers, quantiser, address, dither, votes. numpy only, float64, the reference for
-every runtime.
-"""
+"""The scheme: carriers, quantiser, address, dither, votes; the numpy reference of all runtimes."""

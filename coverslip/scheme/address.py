@@ -1,11 +1,11 @@
 """Which modules of the QR symbol a block carries: by its position, never by its place in a list.
 
 The modules are taken in the order in which the symbol's codewords fill it, and cut into slots of K
-(one for each carrying coefficient): a slot of 16 is two codewords, so that a slot that no block
-carries spoils two and no more. The patterns that are known come last. Block (row, column) belongs
-to slot ``(a row + b column) mod L`` for L slots, with a and b coprime to L. A block that one side
-uses and the other does not costs one vote and shifts nothing; rows and columns cut away move every
-block by the same number of slots.
+(one for each carrying coefficient): a slot of 16 is two codewords, so that a slot without a carrier
+spoils two and no more. The modules of the fixed patterns come last. Block (row, column) belongs to
+slot ``(a row + b column) mod L`` for L slots, with a and b coprime to L. A block that only one side
+uses costs one vote and shifts nothing; cropping rows and columns moves every block by the same
+number of slots.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
-from coverslip.qr.symbol import Level, function_modules, version_of
+from coverslip.qr.symbol import ErrorCorrection, function_modules, version_of
 from coverslip.scheme.dct import COEFFICIENTS
 
 _TIMING_COLUMN = 6
@@ -31,31 +31,36 @@ _STRIDES = (
     (0.2807, 0.7377),
     (0.8796, 0.4186),
 )
-"""Slots moved by one block (down, right), as shares of all slots. Of 150 random pairs the first
-four left the fewest slots without a carrier on the background of labelled slices: 3 to 4 % where
-there are 2.5 carriers for each slot, against 8 % by chance. The others are even for any number of
-slots and, of 250 random pairs, do best where the ones before them do badly, on whole and cropped
-backgrounds of the train split with 1.25 and 1.7 carriers for each slot: the best of four leaves 8 %
-without one, the best of eight 6 %."""
+"""Slots by which one block (down, right) moves, as shares of all slots.
 
-_TURN_DOWN, _TURN_RIGHT = 40503, 49472
-"""Turns by one block, in 1/65536 of a whole one: 0.618 and 0.755, which no few blocks bring back to
-where they began.
+The first four left the fewest slots without a carrier, of 150 random pairs, on the background of
+labelled slices: 3 to 4 % with 2.5 carriers for each slot, against 8 % by chance. The others are
+even for any number of slots and, of 250 random pairs, do best where those before them do badly, on
+whole and cropped backgrounds of the train split with 1.25 and 1.7 carriers for each slot: the best
+of four leaves 8 % without one, the best of eight 6 %."""
+
+_ROTATION_DOWN, _ROTATION_RIGHT = 40503, 49472
+"""Rotation by one block, in 1/65536 of a whole turn: 0.618 and 0.755, far from any simple fraction,
+so that only distant blocks repeat a rotation.
 """
 
 VARIANTS = len(_STRIDES)
-"""Address variants: a writer takes another where one leaves too many slots without a carrier;
+"""Address variants: a writer changes to another if one leaves too many slots without a carrier;
 readers try all.
 """
 
 
 @lru_cache(maxsize=64)
 def module_order(side: int) -> NDArray[np.int64]:
-    """Module indices (row * side + column) of a side x side symbol in the order its slots take
-    them, int64 [side * side].
+    """The order in which slots take the modules of a side x side symbol.
 
     First the modules of the codewords, as ISO/IEC 18004 section 7.7.3 places them, then those of
-    the known patterns, row by row.
+    the fixed patterns, row by row.
+
+    Returns
+    -------
+    int64 [side * side]
+        row * side + column
     """
     known = (function_modules(version_of(side)) != 0).reshape(-1)
     placed = placement(side)
@@ -65,8 +70,10 @@ def module_order(side: int) -> NDArray[np.int64]:
 
 
 def placement(side: int) -> NDArray[np.int64]:
-    """All modules but the vertical timing pattern's, in pairs of columns from the right, upwards
-    and downwards in turn.
+    """The path of the codewords through a symbol (ISO/IEC 18004 section 7.7.3).
+
+    All modules but the vertical timing pattern's, in pairs of columns from the right, alternately
+    upwards and downwards.
 
     Returns
     -------
@@ -83,9 +90,8 @@ def placement(side: int) -> NDArray[np.int64]:
 
 
 @lru_cache(maxsize=128)
-def known_modules(side: int, level: Level = Level.L) -> NDArray[np.int8]:
-    """The modules that are the same in every symbol of a side and level, in the order in which they
-    come last in `module_order`.
+def fixed_modules(side: int, level: ErrorCorrection = ErrorCorrection.L) -> NDArray[np.int8]:
+    """The fixed modules of a side and level, in the order in which they end `module_order`.
 
     Returns
     -------
@@ -99,14 +105,12 @@ def known_modules(side: int, level: Level = Level.L) -> NDArray[np.int8]:
 
 
 def slot_count(side: int, per_block: int) -> int:
-    """How many slots a symbol of ``side`` modules needs when a block carries ``per_block`` of
-    them.
-    """
+    """Number of slots of a symbol of ``side`` modules if a block carries ``per_block`` of them."""
     return -(-side * side // per_block)
 
 
 def _coprime_near(target: float, modulus: int) -> int:
-    """The number nearest to target that shares no factor with modulus, in [1, modulus)."""
+    """The number in [1, modulus) nearest to target that shares no factor with modulus."""
     if modulus <= 2:
         return 1
     base = min(max(round(target), 1), modulus - 1)
@@ -152,24 +156,24 @@ def slot_plane(rows: int, cols: int, slots: int, variant: int = 0) -> NDArray[np
 
 
 @lru_cache(maxsize=64)
-def turn_plane(rows: int, cols: int, per_block: int) -> NDArray[np.int32]:
-    """By how many places each block turns the modules of its slot among its coefficients.
+def rotation_plane(rows: int, cols: int, per_block: int) -> NDArray[np.int32]:
+    """The number of places by which each block rotates its slot's modules among its coefficients.
 
-    Two blocks of a slot so seldom carry a module in the same coefficient: where a codec spoils some
-    coefficients, it has votes from others.
+    Two blocks of a slot then seldom carry a module in the same coefficient: if a codec spoils some
+    coefficients, the module has votes from others.
 
     Returns
     -------
     int32 [rows, cols], 0 to per_block - 1, read-only
     """
-    place = np.arange(rows)[:, None] * _TURN_DOWN + np.arange(cols)[None, :] * _TURN_RIGHT
+    place = np.arange(rows)[:, None] * _ROTATION_DOWN + np.arange(cols)[None, :] * _ROTATION_RIGHT
     plane = ((place % (1 << 16)) * per_block >> 16).astype(np.int32)
     plane.setflags(write=False)
     return plane
 
 
-def tiles(symbol: NDArray[np.bool_], coefficients: tuple[int, ...]) -> NDArray[np.bool_]:
-    """The bits of each slot, at the places of the coefficients that carry them.
+def slot_bits(symbol: NDArray[np.bool_], coefficients: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The bits of each slot, each at the index of the coefficient that carries it.
 
     Parameters
     ----------
@@ -181,20 +185,20 @@ def tiles(symbol: NDArray[np.bool_], coefficients: tuple[int, ...]) -> NDArray[n
     Returns
     -------
     bool [L, 16]
-        False where nothing is carried.
+        False for coefficients that carry nothing.
     """
     side = symbol.shape[0]
     per_block = len(coefficients)
     slots = slot_count(side, per_block)
     bits = np.zeros(slots * per_block, dtype=bool)
     bits[: side * side] = symbol.reshape(-1)[module_order(side)]
-    result = np.zeros((slots, COEFFICIENTS), dtype=bool)
-    result[:, list(coefficients)] = bits.reshape(slots, per_block)
-    return result
+    spread = np.zeros((slots, COEFFICIENTS), dtype=bool)
+    spread[:, list(coefficients)] = bits.reshape(slots, per_block)
+    return spread
 
 
-def gather(votes: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Sums per slot and coefficient [L, K] laid back as modules [side, side]."""
+def slots_to_modules(votes: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Arrange sums for each slot and coefficient [L, K] as modules [side, side]."""
     flat = votes.reshape(-1)[: side * side]
     modules = np.empty(side * side, dtype=np.float32)
     modules[module_order(side)] = flat

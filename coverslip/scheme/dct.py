@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Scalar = TypeVar("Scalar", bound=np.generic)
-"""Whatever the pixels are: blocks are cut and laid back as they are."""
+"""Type of a pixel: cutting into blocks and joining them works for any."""
 
 SIDE = 4
 """Pixels along a block's side."""
@@ -35,9 +35,7 @@ BASIS: NDArray[np.float64] = _basis()
 
 
 def block_view(plane: NDArray[Scalar]) -> NDArray[Scalar]:
-    """The full 4 x 4 blocks of a plane [H, W] as they lie in it: [H // 4, W // 4, 4, 4], for a look
-    at some of them.
-    """
+    """A view of the full 4 x 4 blocks of a plane [H, W]: [H // 4, W // 4, 4, 4]."""
     rows, cols = plane.shape[0] // SIDE, plane.shape[1] // SIDE
     return plane[: rows * SIDE, : cols * SIDE].reshape(rows, SIDE, cols, SIDE).transpose(0, 2, 1, 3)
 
@@ -60,13 +58,21 @@ def to_blocks(plane: NDArray[Scalar]) -> NDArray[Scalar]:
 
 
 def from_blocks(blocks: NDArray[Scalar]) -> NDArray[Scalar]:
-    """Lay blocks [Hb, Wb, 16] back into a plane [4 Hb, 4 Wb]."""
+    """Join blocks [Hb, Wb, 16] into a plane [4 Hb, 4 Wb]."""
     rows, cols = blocks.shape[:2]
     return (
         blocks.reshape(rows, cols, SIDE, SIDE)
         .transpose(0, 2, 1, 3)
         .reshape(rows * SIDE, cols * SIDE)
     )
+
+
+def replace_blocks(plane: NDArray[Scalar], blocks: NDArray[Scalar]) -> NDArray[Scalar]:
+    """A copy of a plane [H, W] with other blocks [H // 4, W // 4, 16]; odd edges stay."""
+    replaced = plane.copy()
+    rows, cols = blocks.shape[:2]
+    replaced[: rows * SIDE, : cols * SIDE] = from_blocks(blocks)
+    return replaced
 
 
 def forward(blocks: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,9 +1,9 @@
-"""The dither: a secret offset for every coefficient position, so that only the recipient can find
-the lattice.
+"""The dither: a secret offset for every coefficient position.
 
-The key is HKDF-SHA256 (RFC 5869) of the recipient's public key with a fixed label; row r of blocks
-takes the ChaCha20 (RFC 8439) keystream whose nonce is r, one byte for each coefficient. Whoever can
-seal to a recipient, or open as one, can make it; nobody else.
+Without it nobody finds the lattice. The key is HKDF-SHA256 (RFC 5869) of the recipient's public key
+with a fixed label; row r of blocks takes the ChaCha20 (RFC 8439) keystream with nonce r, one byte
+for each coefficient. Anyone who can seal to a recipient, or open as one, can compute it; nobody
+else.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ def dither_plane(key: bytes, rows: int, cols: int) -> NDArray[np.uint8]:
     zeros = bytes(cols * COEFFICIENTS)
     stream = bytearray()
     for row in range(rows):
-        # cryptography's ChaCha20 takes the 32-bit block counter in front of the 96-bit nonce of RFC
-        # 8439.
+        # The library's ChaCha20 expects the 32-bit block counter before RFC 8439's 96-bit nonce.
         nonce = bytes(4) + row.to_bytes(12, "little")
         stream += Cipher(ChaCha20(key, nonce), mode=None).encryptor().update(zeros)
     return np.frombuffer(bytes(stream), dtype=np.uint8).reshape(rows, cols, COEFFICIENTS)

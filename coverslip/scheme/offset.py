@@ -1,8 +1,8 @@
-"""Where a cropped image lay in the one that was embedded: rows and columns cut away by any amount.
+"""Finds the place of a cropped image in the embedded one: any number of rows and columns is gone.
 
-Twice a carrier's phase is the same for a 0 and a 1 when alpha is a quarter, so the doubled phases
-of an image, turned back by the doubled dither at the right offset, all point one way. The offset is
-the peak of that sum, found for each of the 16 pixel alignments by one correlation.
+With alpha a quarter, twice a carrier's phase is the same for a 0 and a 1. The doubled phases of an
+image, less the doubled dither at the right offset, therefore all point one way. The offset is the
+peak of that sum, computed for each of the 16 pixel alignments by one correlation.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from coverslip.scheme.quantise import PHASES
 from coverslip.scheme.reference import measure_plane
 
 FARTHEST = 256
-"""Blocks that may have been cut away above or to the left: 1024 pixels."""
+"""Most blocks that may be missing above or to the left: 1024 pixels."""
 
 _USUAL = 64
-"""Blocks that are searched first: a quarter of the side makes the search several times shorter."""
+"""Blocks to search first: a quarter of the side makes the search several times faster."""
 
 _THRESHOLD = 7.0
-"""Standard deviations of chance; the best of the 10^6 offsets that are tried reaches 5.3."""
+"""Standard deviations; by chance, the best of 10^6 offsets reaches 5.3."""
 
 
 @dataclass(frozen=True)
 class Offset:
-    """Place of a cropped image in the embedded one.
+    """Position of a cropped image in the embedded one.
 
     Attributes
     ----------
     align : (int, int)
-        Rows and columns to leave out until the grid of blocks is met, 0 to 3.
+        Rows and columns to skip to the first boundary of the block grid, 0 to 3.
     blocks : (int, int)
-        Row and column, in the embedded image's grid, of the first block after that.
+        Row and column of the first whole block in the embedded image's grid.
     significance : float
-        Height of the peak in standard deviations of chance.
+        Height of the peak, in standard deviations of its values by chance.
     """
 
     align: tuple[int, int]
@@ -46,7 +46,8 @@ class Offset:
     significance: float
 
 
-def _turned(phases: NDArray[np.uint8], coefficients: list[int]) -> NDArray[np.complex64]:
+def _doubled_phasors(phases: NDArray[np.uint8], coefficients: list[int]) -> NDArray[np.complex64]:
+    """Unit vectors [K, Hb, Wb] at twice the phases of some coefficients."""
     circle: NDArray[np.complex64] = np.exp(4j * np.pi * np.arange(PHASES) / PHASES).astype(
         np.complex64
     )
@@ -59,12 +60,12 @@ def _peak(
     coefficients: list[int],
     reach: int,
 ) -> tuple[float, tuple[int, int]]:
-    field = _turned(measured, coefficients)
+    field = _doubled_phasors(measured, coefficients)
     size = spectrum.shape[1:]
     product = np.zeros(size, dtype=np.complex64)
     for channel, dither in zip(field, spectrum, strict=True):
         product += dither * np.conj(np.fft.fft2(np.conj(channel), size))
-    # A carrier's doubled phase is half a turn: the sum points to -1.
+    # A carrier's doubled phase is half a turn: the sum points towards -1.
     match = -np.fft.ifft2(product).real[:reach, :reach]
     row, col = np.unravel_index(int(np.argmax(match)), match.shape)
     return float(match[row, col] / np.sqrt(field.size / 2)), (int(row), int(col))
@@ -77,7 +78,7 @@ def find_offset(
     coefficients: tuple[int, ...],
     farthest: int = FARTHEST,
 ) -> Offset | None:
-    """Find where a cropped image lay in the one that was embedded.
+    """Find the position of a cropped image in the embedded one.
 
     Parameters
     ----------
@@ -88,30 +89,30 @@ def find_offset(
     step : float
         Grey levels.
     coefficients : tuple of int
-        Which coefficients carry.
+        Indices of the carrying coefficients.
     farthest : int
-        Blocks that may have been cut away above or to the left.
+        Most blocks that may be missing above or to the left.
 
     Returns
     -------
     Offset or None
-        None when no offset stands out.
+        None if no offset stands out.
     """
     if min(pixels.shape) < SIDE:
         return None
     for reach in sorted({min(_USUAL, farthest), farthest}):
-        found = _best_offset(pixels, key, step, list(coefficients), reach)
-        if found is not None and found.significance >= _THRESHOLD:
-            return found
+        offset = _best_offset(pixels, key, step, list(coefficients), reach)
+        if offset is not None and offset.significance >= _THRESHOLD:
+            return offset
     return None
 
 
 def _best_offset(
     pixels: NDArray[np.int32], key: bytes, step: float, chosen: list[int], reach: int
 ) -> Offset | None:
-    """The offset of up to ``reach`` blocks that stands out most, over the 16 pixel alignments."""
+    """The most significant offset of up to ``reach`` blocks, over the 16 pixel alignments."""
     rows, cols = (side // SIDE for side in pixels.shape)
-    dither = _turned(dither_plane(key, rows + reach, cols + reach), chosen)
+    dither = _doubled_phasors(dither_plane(key, rows + reach, cols + reach), chosen)
     spectrum = np.stack([np.fft.fft2(channel) for channel in dither]).astype(np.complex64)
     best: Offset | None = None
     for down in range(SIDE):

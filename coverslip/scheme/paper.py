@@ -1,8 +1,7 @@
-"""The paper's scheme (Saidi et al. 2024, Eq. 2 to 9), for reproducing its tables and for
-comparison.
+"""The paper's scheme (Saidi et al. 2024, Eq. 2 to 9), to reproduce its tables and to compare.
 
-It needs the same mask on both sides, walks the blocks in order, moves a coefficient inside its
-interval rather than to the nearest point, and loses its message where pixels are rounded and
+It needs the same mask on both sides, takes the blocks in order, moves a coefficient inside its
+interval rather than to the nearest point, and loses its message when pixels are rounded and
 clipped. Use the keyed scheme for anything that has to come back.
 """
 
@@ -15,7 +14,15 @@ from numpy.typing import NDArray
 
 from coverslip.errors import RecordTooLargeError
 from coverslip.qr.symbol import VERSIONS, function_modules, side_of
-from coverslip.scheme.dct import COEFFICIENTS, SIDE, forward, from_blocks, inverse, to_blocks
+from coverslip.scheme.dct import (
+    COEFFICIENTS,
+    SIDE,
+    forward,
+    from_blocks,
+    inverse,
+    replace_blocks,
+    to_blocks,
+)
 from coverslip.scheme.profiles import Profile
 
 _LEAST_AGREEMENT = 0.8
@@ -23,13 +30,13 @@ _LEAST_AGREEMENT = 0.8
 
 @dataclass(frozen=True)
 class PaperEmbedded:
-    """What the paper's scheme makes of a plane.
+    """A plane embedded by the paper's scheme.
 
     Attributes
     ----------
     exact : float64 [H, W]
-        The stego image normalised to [0, 1], before it becomes integers: what the paper's PSNR is
-        of.
+        The stego image normalised to [0, 1], before it becomes integers: the paper measures PSNR on
+        it.
     stego : int32 [H, W]
         De-normalised, rounded and clipped to the legal range.
     carriers : bool [Hb, Wb]
@@ -53,9 +60,7 @@ def insignificant(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def beta_of(profile: Profile, low: int, high: int) -> float:
-    """The paper's beta of a profile's step on a plane from low to high: beta = 4 (high - low) /
-    step.
-    """
+    """The paper's beta for a profile's step on a plane: beta = 4 (high - low) / step."""
     return 4.0 * max(high - low, 1) / profile.step
 
 
@@ -68,14 +73,15 @@ def quantise(
 
 
 def dequantise(coefficients: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
-    """Eq. 9: the place of each coefficient inside its interval, in [0, 1)."""
+    """Eq. 9: the position of each coefficient inside its interval, in [0, 1)."""
     scaled = coefficients * beta / 4
     return np.asarray(scaled - np.floor(scaled))
 
 
 def message_blocks(symbol: NDArray[np.bool_], alpha: float) -> NDArray[np.float64]:
-    """The symbol adjusted (Eq. 3; dark is 0, so alpha) and cut into 4 x 4 blocks, light at the
-    edge: [n, 16].
+    """The adjusted symbol in 4 x 4 blocks [n, 16]: alpha = dark, 1 - alpha = light (Eq. 3).
+
+    Blocks that extend past the symbol are light there.
     """
     side = symbol.shape[0]
     short = -side % SIDE
@@ -120,20 +126,18 @@ def embed_paper(
     blocks = to_blocks(normal).astype(np.float64).copy()
     flat = blocks.reshape(-1, COEFFICIENTS)
     flat[index] = inverse(quantise(forward(flat[index]), message, beta_of(profile, low, high)))
-    exact = normal.copy()
-    rows, cols = blocks.shape[:2]
-    exact[: rows * SIDE, : cols * SIDE] = from_blocks(blocks)
+    exact = replace_blocks(normal, blocks)
     stego = np.clip(np.rint(exact * max(high - low, 1) + low), *legal).astype(np.int32)
-    carriers = np.zeros(rows * cols, dtype=bool)
+    carriers = np.zeros(flat.shape[0], dtype=bool)
     carriers[index] = True
-    return PaperEmbedded(exact, stego, carriers.reshape(rows, cols))
+    return PaperEmbedded(exact, stego, carriers.reshape(blocks.shape[:2]))
 
 
 def find_side(stego: NDArray[np.int32], mask: NDArray[np.uint8], profile: Profile) -> int | None:
-    """Modules along the side of the symbol in a stego plane: the version whose known patterns most
-    modules agree with; None below 80 %.
+    """Modules along the side of the symbol in a stego plane, or None.
 
-    The paper takes the size as known; nothing in the image tells it.
+    The paper assumes that the reader knows the size. This is the version with the highest share of
+    fixed modules read right, at least 80 %.
     """
     best, agreement = None, _LEAST_AGREEMENT
     for version in VERSIONS:
@@ -148,9 +152,7 @@ def find_side(stego: NDArray[np.int32], mask: NDArray[np.uint8], profile: Profil
 def extract_normalised(
     normal: NDArray[np.float64], mask: NDArray[np.uint8], side: int, beta: float
 ) -> NDArray[np.bool_]:
-    """Algorithm 2 on an image that is normalised already: the symbol bool [side, side], True =
-    dark.
-    """
+    """Algorithm 2 on a normalised image: the symbol bool [side, side], True = dark."""
     tiles = -(-side // SIDE)
     index = np.flatnonzero(insignificant(mask))[: tiles * tiles]
     light = np.zeros((tiles * tiles, COEFFICIENTS), dtype=bool)
@@ -163,8 +165,22 @@ def extract_normalised(
 def extract_paper(
     stego: NDArray[np.int32], mask: NDArray[np.uint8], side: int, profile: Profile
 ) -> NDArray[np.bool_]:
-    """Algorithm 2 of the paper: the symbol bool [side, side] read from a stego plane int32 [H, W]
-    and its mask.
+    """Algorithm 2 of the paper: read the symbol of a stego plane with its mask.
+
+    Parameters
+    ----------
+    stego : int32 [H, W]
+    mask : uint8 [H, W]
+        1 = significant.
+    side : int
+        Modules along the symbol's side.
+    profile : Profile
+        Its ``step`` is used (as beta).
+
+    Returns
+    -------
+    bool [side, side]
+        True = dark.
     """
     low, high = int(stego.min()), int(stego.max())
     return extract_normalised(normalise(stego, low, high), mask, side, beta_of(profile, low, high))

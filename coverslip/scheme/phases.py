@@ -1,6 +1,4 @@
-"""From a symbol to what an engine is told: the phase that each coefficient shall have, and each
-block's slot.
-"""
+"""From a symbol to an engine's inputs: the wanted phase of each coefficient, each block's slot."""
 
 from __future__ import annotations
 
@@ -17,8 +15,7 @@ from coverslip.scheme.quantise import PHASES
 
 @dataclass(frozen=True)
 class PhasePlane:
-    """What an engine is told of a message; neither key nor bit can be had from it without the
-    dither.
+    """A message as an engine receives it; without the dither it reveals neither key nor bit.
 
     Attributes
     ----------
@@ -39,7 +36,7 @@ def phase_plane(
     profile: Profile,
     variant: int = 0,
 ) -> PhasePlane:
-    """Lay a symbol over a grid of blocks.
+    """Assign the modules of a symbol to a grid of blocks, as phases.
 
     Parameters
     ----------
@@ -52,27 +49,25 @@ def phase_plane(
     variant : int
         Address variant.
     """
-    bits = address.tiles(symbol, profile.coefficients)
+    bits = address.slot_bits(symbol, profile.coefficients)
     rows, cols = dither.shape[:2]
     count, slots = len(bits), address.slot_plane(rows, cols, len(bits), variant)
-    items_of = slots
+    item_index = slots
     if profile.turns:
-        bits = _turned(bits, profile.coefficients)
-        items_of = slots + count * address.turn_plane(rows, cols, len(profile.coefficients))
+        bits = _rotations(bits, profile.coefficients)
+        item_index = slots + count * address.rotation_plane(rows, cols, len(profile.coefficients))
     zero = round(profile.alpha * PHASES)
     wanted = np.where(bits, np.uint8(PHASES - zero), np.uint8(zero)).astype(np.uint8)
-    # One 16-byte item for each slot: a gather of items is several times faster than one of rows.
+    # One 16-byte item for each slot: indexing items is several times faster than indexing rows.
     items = np.ascontiguousarray(wanted).view(np.dtype((np.void, COEFFICIENTS))).reshape(-1)
-    phases = items[items_of.reshape(-1)].view(np.uint8).reshape(rows, cols, COEFFICIENTS)
+    phases = items[item_index.reshape(-1)].view(np.uint8).reshape(rows, cols, COEFFICIENTS)
     return PhasePlane(phases - dither, slots, count)
 
 
-def _turned(bits: NDArray[np.bool_], coefficients: tuple[int, ...]) -> NDArray[np.bool_]:
-    """The bits [L, 16] of each slot after every number of turns, one below the other: bool [K L,
-    16].
-    """
+def _rotations(bits: NDArray[np.bool_], coefficients: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The bits [L, 16] of all slots, rotated by 0 to K - 1 places: bool [K L, 16]."""
     chosen = list(coefficients)
-    every = np.repeat(bits[np.newaxis], len(chosen), axis=0)
-    for turn in range(len(chosen)):
-        every[turn][:, chosen] = np.roll(bits[:, chosen], -turn, axis=1)
-    return every.reshape(-1, COEFFICIENTS)
+    rotated = np.repeat(bits[np.newaxis], len(chosen), axis=0)
+    for places in range(len(chosen)):
+        rotated[places][:, chosen] = np.roll(bits[:, chosen], -places, axis=1)
+    return rotated.reshape(-1, COEFFICIENTS)

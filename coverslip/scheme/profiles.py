@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from math import ceil, log2
 
-from coverslip.qr.symbol import Level
+from coverslip.qr.symbol import ErrorCorrection
 
 LOW_FOUR = (0, 1, 4, 5)
 """DC and the three lowest AC coefficients of a 4 x 4 block."""
@@ -15,15 +15,13 @@ LOW_SIX = (0, 1, 2, 4, 5, 8)
 """DC and the five lowest AC coefficients of a 4 x 4 block."""
 
 LOW_TEN = (0, 1, 2, 3, 4, 5, 6, 8, 9, 12)
-"""DC and the nine lowest AC coefficients of a 4 x 4 block: row and column number add up to 3 at
-most.
-"""
+"""DC and the nine lowest AC coefficients of a 4 x 4 block: row + column <= 3."""
 
 ALL_SIXTEEN = tuple(range(16))
 
 LOWEST_RUNG = 64.0
 """Least step of profiles whose step grows with the image's range, grey levels: near-lossless
-JPEG-LS with an error of 8 moves DC by up to 32, whatever the range."""
+JPEG-LS with an error of 8 moves DC by up to 32, independent of the range."""
 
 
 class Scheme(str, Enum):
@@ -35,7 +33,7 @@ class Scheme(str, Enum):
 
 @dataclass(frozen=True)
 class Profile:
-    """A choice of the scheme's numbers.
+    """The scheme's parameters under a name.
 
     Attributes
     ----------
@@ -44,38 +42,38 @@ class Profile:
     scheme : Scheme
         ``keyed`` is the product's, ``paper`` is Eq. 2 to 9 of Saidi et al. 2024.
     step : float
-        Distance of lattice points (Delta), grey levels. Above 0.
+        Distance between lattice points (Delta), grey levels. Above 0.
     coefficients : tuple of int
-        Which of the 16 coefficients of a block carry; row-major, 0 is DC.
+        Indices of a block's carrying coefficients; row-major, 0 is DC.
     votes : int
-        Blocks wanted for each group of modules. At least 1.
+        Blocks wanted for each slot of modules. At least 1.
     alpha : float
-        Place of a 0 between two lattice points, in steps; a 1 stands at ``1 - alpha``. In (0, 0.5).
+        Position of a 0 between two lattice points, in steps; a 1 is at ``1 - alpha``. In (0, 0.5).
     margin : int
-        Pixels kept clear around the outlined body. On the slices that the network never saw, 3 and
-        the gate leave no labelled pixel of the body in a block that may carry (the model card has
-        the table); the default is more than twice that.
+        Pixels kept clear around the outlined body. On the slices that the network never saw, a
+        margin of 3 and the gate keep every labelled pixel of the body out of blocks that may carry
+        (the model card has the table); the default is more than twice that.
     span_share : float
-        Least step as a share of the image's own range, for what shall survive codecs whose error
-        grows with that range; from 0.
+        Least step as a share of the image's own range, to survive codecs whose error grows with
+        that range; 0 or above.
     best_variant : bool
-        Take the address variant under which a cropped image keeps most, even where another one
-        reads back already.
+        Use the address variant under which a cropped image keeps most, even if another variant
+        already reads back.
     least_votes : float
-        Mean carriers for each slot below which a frame carries nothing: what would read back now,
-        but not after what the profile is for.
-    levels : tuple of Level
-        Error correction of the symbol, the wanted one first; the next where a record is too large
-        for it.
+        Mean carriers for each slot below which a frame carries nothing: its record would read back
+        now, but not after the disturbances that the profile is for.
+    levels : tuple of ErrorCorrection
+        Error correction of the symbol, the preferred level first; the others are for records too
+        large for those before them.
     turns : bool
-        Blocks turn their modules among their coefficients, so that a module does not stand in the
-        same one in every block.
+        Blocks rotate their modules among their coefficients, so that a module is in different
+        coefficients of different blocks.
     tried : bool
-        A frame counts only when it comes back after moderate cropping and lossy codecs too, tried
-        on itself.
+        A frame counts only if its record also comes back after moderate cropping and lossy codecs,
+        tried on the frame itself.
     fallbacks : tuple of (rungs, votes)
-        What is tried next where no frame does: so many rungs above the profile's own step, with so
-        many votes wanted.
+        What to try, in order, if no frame counts: rungs above the profile's own step, and votes
+        wanted.
     """
 
     name: str
@@ -88,7 +86,7 @@ class Profile:
     span_share: float = 0.0
     best_variant: bool = False
     least_votes: float = 0.0
-    levels: tuple[Level, ...] = (Level.L,)
+    levels: tuple[ErrorCorrection, ...] = (ErrorCorrection.L,)
     turns: bool = False
     tried: bool = False
     fallbacks: tuple[tuple[int, int], ...] = ()
@@ -106,12 +104,12 @@ class Profile:
             raise ValueError("coefficients must be a non-empty choice of 0 to 15")
 
     def with_beta(self, beta: float, span: int) -> Profile:
-        """The same profile with the step given as the paper's beta: step = 4 span / beta.
+        """The same profile with a step from the paper's beta: step = 4 span / beta.
 
         Parameters
         ----------
         beta : float
-            Intervals that [0, 4] is cut into, on the image normalised to [0, 1]. Above 0.
+            Number of intervals of [0, 4], on the image normalised to [0, 1]. Above 0.
         span : int
             hi - lo, grey levels.
         """
@@ -120,12 +118,16 @@ class Profile:
         return replace(self, step=4.0 * span / beta, span_share=0.0)
 
     def for_span(self, span: int) -> Profile:
-        """The same profile with its step settled for an image whose highest pixel is ``span`` grey
-        levels above its lowest.
+        """The same profile with its step resolved for an image's range.
 
-        Where the profile has a ``span_share``, the step is the lowest rung at or above ``span_share
-        * span`` of a ladder that starts at `LOWEST_RUNG` and rises by the square root of 2: a
-        reader who knows the range only roughly has few steps to try.
+        With a ``span_share``, the step is the lowest rung at or above ``span_share * span`` of a
+        ladder that starts at `LOWEST_RUNG` and rises by the square root of 2: a reader who knows
+        the range only roughly has few steps to try.
+
+        Parameters
+        ----------
+        span : int
+            Highest minus lowest pixel of the image, grey levels.
         """
         return replace(self, step=_rung(self._lowest_rung(span))) if self.span_share else self
 
@@ -140,8 +142,9 @@ class Profile:
         ]
 
     def near_span(self, span: int) -> list[Profile]:
-        """The steps of `choices`, a rung more and a rung less: what to read with where something
-        may have changed the image's range.
+        """The profiles to read with if the image's range may have changed since embedding.
+
+        They have the steps of `choices`, a rung more and a rung less.
         """
         if not self.span_share:
             return [self]
@@ -154,14 +157,12 @@ class Profile:
         ]
 
     def _lowest_rung(self, span: int) -> int:
-        # The least of rounding errors must not lift an exact rung to the next.
+        # The tolerance keeps a rounding error from lifting an exact rung to the next.
         return max(ceil(2 * log2(max(self.span_share * span, 1.0) / LOWEST_RUNG) - 1e-9), 0)
 
 
 def _rung(number: int) -> float:
-    """A step of the ladder, grey levels; whole, so that float32 and a header's text hold the very
-    same.
-    """
+    """A step of the ladder, grey levels; whole, so that float32 and a header hold it exactly."""
     return float(round(LOWEST_RUNG * 2 ** (number / 2)))
 
 
@@ -176,7 +177,7 @@ ROBUST = Profile(
     span_share=1 / 6,
     best_variant=True,
     least_votes=1.5,
-    levels=(Level.Q, Level.M, Level.L),
+    levels=(ErrorCorrection.Q, ErrorCorrection.M, ErrorCorrection.L),
     turns=True,
     tried=True,
     fallbacks=((1, 5), (1, 3), (2, 3), (2, 2), (3, 2)),
@@ -186,31 +187,28 @@ FIRST_ROBUST = replace(
     coefficients=LOW_SIX,
     votes=8,
     least_votes=2.5,
-    levels=(Level.L,),
+    levels=(ErrorCorrection.L,),
     turns=False,
     tried=False,
     fallbacks=(),
 )
-"""`ROBUST` as files that were made with models 1 to 3 have it."""
+"""`ROBUST` in files written with models 1 to 3."""
 
 PAPER_BETA = 1000.0
-"""The beta of the paper's Table 3; its step follows from the image's own range, by which the paper
-normalises.
-"""
+"""The beta of the paper's Table 3; the step follows from the range that the paper normalises by."""
 
 PAPER = Profile("paper", Scheme.PAPER, 4 * 4095 / PAPER_BETA, ALL_SIXTEEN, 1, alpha=0.02, margin=0)
 
 PROFILES: dict[str, Profile] = {p.name: p for p in (FAINT, DEFAULT, ROBUST, PAPER)}
 
 FORMER: dict[str, tuple[Profile, ...]] = {ROBUST.name: (FIRST_ROBUST,)}
-"""What earlier versions wrote under the names of `PROFILES`; readers try it after what is written
-today.
-"""
+"""Earlier versions of `PROFILES` by name; readers try them after today's."""
 
 
 def readable(profile: Profile) -> tuple[Profile, ...]:
-    """The profiles to read with where one is named: itself, and what earlier versions meant by one
-    of `PROFILES`, at the same step.
+    """The profiles that files written under a profile's name may have, today's first.
+
+    Of a profile with a caller's own parameters there is only itself.
     """
     known = PROFILES.get(profile.name)
     if known is None or replace(profile, step=known.step, span_share=known.span_share) != known:
@@ -218,5 +216,5 @@ def readable(profile: Profile) -> tuple[Profile, ...]:
     former = FORMER.get(profile.name, ())
     return (
         profile,
-        *(replace(version, step=profile.step, span_share=profile.span_share) for version in former),
+        *(replace(each, step=profile.step, span_share=profile.span_share) for each in former),
     )

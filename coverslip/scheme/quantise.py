@@ -1,6 +1,4 @@
-"""Moving the coefficients of a block to the phases that the caller wants, in integers that stay
-legal.
-"""
+"""Moves the coefficients of blocks to the wanted phases, in integer pixels that stay legal."""
 
 from __future__ import annotations
 
@@ -9,37 +7,36 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coverslip.scheme.dct import BASIS, COEFFICIENTS, SIDE, from_blocks, to_blocks
+from coverslip.scheme.dct import BASIS, COEFFICIENTS, SIDE, replace_blocks, to_blocks
 
 PHASES = 256
 """Phases are counted in 1/256 of a step, in one byte."""
 
 TOLERANCE = 0.2
-"""A block whose rounded pixels leave a coefficient further than this from its phase (in steps)
-carries nothing; a bit flips at 0.25.
+"""Largest distance of a coefficient from its phase after rounding, steps; a bit flips at 0.25.
+
+A block that exceeds it carries nothing.
 """
 
 TIE = 1.37e-4
-"""Taken away before rounding, in steps and in grey levels: with whole steps exact halves are
-common, and this settles them alike in every runtime."""
+"""Subtracted before rounding, in steps and in grey levels: with whole steps exact halves are
+common, and this rounds them the same way in every runtime."""
 
 COST_CAP = (1 << 18) - 1
-"""Prices at or above this rank alike: the graph sorts by slot and price with one whole number for
-both.
-"""
+"""Prices at or above this rank equally: the graph sorts by slot and price in one whole number."""
 
 NEAR_PENALTY = 1 << 16
 FLAT_PENALTY = 1 << 17
-"""Added to the cost of blocks near the body, and to that of blocks of one value, whose own cost is
-capped below the first: those near the body are taken after all that are far, and those of one value
-after all others. Most of these are the corners around the circle that a CT is reconstructed in,
-where a look at the histogram shows carriers. Of 462 labelled slices, 132 had more than 90 % of their
-carriers there when they came first, and 38 have; as they are the cheapest, this costs 1.3 dB on CT
-and 0.7 dB on MR."""
+"""Added to the cost of blocks near the body and of blocks of one value, after a cap below the
+first: blocks near the body are chosen after all that are far, and those of one value after all
+others. Most of these are the corners outside the circle that a CT is reconstructed in, where a
+histogram shows carriers at a glance. Of 462 labelled slices, 132 had more than 90 % of their
+carriers there when they came first, and 38 have now; they are the cheapest, so this costs 1.3 dB on
+CT and 0.7 dB on MR."""
 
 
 @dataclass(frozen=True)
-class Moved:
+class MovedBlocks:
     """Blocks with every carrying coefficient at its phase.
 
     Attributes
@@ -58,9 +55,9 @@ class Moved:
 
 
 def in_steps(blocks: NDArray[np.int32], step: float) -> NDArray[np.float64]:
-    """Every coefficient of blocks [..., 16], counted in steps: c / step; float64 [..., 16].
+    """Every coefficient of blocks [..., 16] in steps, c / step; float64 [..., 16].
 
-    The block's first pixel is taken away before the transform and given back to DC (4 times its
+    The block's first pixel is subtracted before the transform and added back to DC (4 times its
     value), which keeps a 32-bit transform of 16-bit pixels as exact as this one.
     """
     offset = blocks[..., :1].astype(np.float64)
@@ -78,11 +75,9 @@ def measure(blocks: NDArray[np.int32], step: float) -> NDArray[np.float64]:
 
 
 def to_bytes(steps: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Phases, or coefficients in steps, as bytes in 1/256 of a step, rounded to nearest; whole
-    steps wrap to 0.
-    """
-    counted: NDArray[np.int64] = np.rint(steps * PHASES).astype(np.int64)
-    return counted.astype(np.uint8)  # keeps the last eight bits, of negative numbers too
+    """Phases, or coefficients in steps, as bytes in 1/256 of a step; whole steps wrap to 0."""
+    rounded: NDArray[np.int64] = np.rint(steps * PHASES).astype(np.int64)
+    return rounded.astype(np.uint8)  # keeps the lowest eight bits, of negative numbers too
 
 
 def move(
@@ -91,9 +86,8 @@ def move(
     coefficients: NDArray[np.float32],
     step: float,
     legal: tuple[int, int],
-) -> Moved:
-    """Move the carrying coefficients to the nearest point with the wanted phase, lift into range,
-    round.
+) -> MovedBlocks:
+    """Move the carrying coefficients to the nearest wanted phase, lift into range, round.
 
     Parameters
     ----------
@@ -110,7 +104,7 @@ def move(
 
     Returns
     -------
-    Moved
+    MovedBlocks
     """
     delta = phases / PHASES - measure(blocks, step)
     delta = (delta - np.rint(delta - TIE)) * step * coefficients
@@ -124,23 +118,22 @@ def move(
     )
     off = ((moved - raised.by[..., None]) @ BASIS.T - delta) * coefficients / step
     usable = raised.fits & (np.abs(off).max(axis=-1) <= TOLERANCE)
-    return Moved((blocks + moved).astype(np.int32), (moved**2).sum(axis=-1), usable)
+    return MovedBlocks((blocks + moved).astype(np.int32), (moved**2).sum(axis=-1), usable)
 
 
 @dataclass(frozen=True)
 class Lift:
-    """What brings blocks into the legal range without moving a phase.
+    """Whole steps of DC that bring blocks into the legal range without moving a phase.
 
     Attributes
     ----------
     by : float64 [...]
-        To be added to a block's pixels before they are rounded, grey levels; whole multiples of
-        step / 4, which move DC by whole steps.
+        Added to a block's pixels before they are rounded, grey levels; whole multiples of step / 4,
+        which move DC by whole steps.
     whole : int64 [...]
-        The whole number next to it. Only what is left of ``by`` is rounded together with the
-        pixels.
+        The whole number nearest to ``by``. Only the remainder is rounded together with the pixels.
     fits : bool [...]
-        The block is in range then.
+        The lifted block is in range.
     """
 
     by: NDArray[np.float64]
@@ -154,7 +147,7 @@ def lift(rounded: NDArray[np.int64], step: float, legal: tuple[int, int]) -> Lif
     Parameters
     ----------
     rounded : int64 [..., 16]
-        Pixels at their phases, rounded, wherever they lie.
+        Pixels at their phases, rounded, in or out of range.
     step : float
         Grey levels.
     legal : (lo, hi)
@@ -166,9 +159,9 @@ def lift(rounded: NDArray[np.int64], step: float, legal: tuple[int, int]) -> Lif
 
     Notes
     -----
-    Where a step of DC moves pixels by a fraction of a grey level, rounding again may move them by
-    one level either way: such blocks are lifted as if the range were a level narrower at both ends,
-    and what fits is known without another look at the pixels.
+    If a step of DC moves pixels by a fraction of a grey level, rounding again may move them by one
+    level either way: such blocks are lifted as if the range were a level narrower at both ends, so
+    that ``fits`` is known without rounding the pixels again.
     """
     lo, hi = legal
     rise = step / SIDE
@@ -184,8 +177,8 @@ def lift(rounded: NDArray[np.int64], step: float, legal: tuple[int, int]) -> Lif
 def rank(
     cost: NDArray[np.int64], near: NDArray[np.bool_], flat: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Price by which blocks are chosen, from their own cost, whether they are near the body, and
-    whether they are of one value; [Hb, Wb] all.
+    """Price to choose blocks by: their own cost, more if near the body, still more if of one value;
+    [Hb, Wb] all.
     """
     return np.asarray(
         np.minimum(cost, NEAR_PENALTY - 1) + near * NEAR_PENALTY + flat * FLAT_PENALTY
@@ -254,7 +247,7 @@ def embed_plane(
     Returns
     -------
     stego : int32 [H, W]
-        The cover, but for the carriers.
+        The cover, except for the carriers.
     carriers : bool [H // 4, W // 4]
     """
     blocks = to_blocks(pixels)
@@ -266,18 +259,12 @@ def embed_plane(
         step,
         legal,
     )
-    cost = np.zeros(allowed.size, dtype=np.int64)
-    usable = np.zeros(allowed.size, dtype=bool)
-    cost[index], usable[index] = moved.cost, moved.usable
+    cost = np.zeros(allowed.shape, dtype=np.int64)
+    usable = np.zeros(allowed.shape, dtype=bool)
+    cost[allowed], usable[allowed] = moved.cost, moved.usable
     flat = blocks.max(axis=-1) == blocks.min(axis=-1)
-    price = rank(cost.reshape(allowed.shape), near, flat)
-    carriers = choose(price, usable.reshape(allowed.shape), slots, votes)
+    carriers = choose(rank(cost, near, flat), usable, slots, votes)
     stego_blocks = blocks.reshape(-1, COEFFICIENTS).copy()
     kept = carriers.reshape(-1)[index]
     stego_blocks[index[kept]] = moved.pixels[kept]
-    stego = pixels.copy()
-    rows, cols = allowed.shape
-    stego[: rows * SIDE, : cols * SIDE] = from_blocks(
-        stego_blocks.reshape(*allowed.shape, COEFFICIENTS)
-    )
-    return stego, carriers
+    return replace_blocks(pixels, stego_blocks.reshape(blocks.shape)), carriers

@@ -1,5 +1,6 @@
-"""The engine in plain numpy: the definition that the runtimes are held against. Bring your own
-outline of the body.
+"""The engine in plain numpy: the definition that every runtime is compared with.
+
+The caller supplies the outline of the body.
 """
 
 from __future__ import annotations
@@ -15,23 +16,32 @@ from coverslip.scheme.dct import to_blocks
 from coverslip.scheme.quantise import embed_plane, in_steps, to_bytes
 
 Outline = Callable[[NDArray[np.int32]], NDArray[np.uint8]]
-"""From pixels int32 [H, W] to a mask uint8 [H, W], 1 = body."""
+"""Takes pixels int32 [H, W], returns a mask uint8 [H, W], 1 = body."""
 
 
 def measure_plane(pixels: NDArray[np.int32], step: float) -> NDArray[np.uint8]:
-    """Phases of one plane int32 [H, W] at a step in grey levels: uint8 [H // 4, W // 4, 16], in
-    1/256.
+    """Measure the phases of one plane at a step.
+
+    Parameters
+    ----------
+    pixels : int32 [H, W]
+    step : float
+        Grey levels.
+
+    Returns
+    -------
+    uint8 [H // 4, W // 4, 16]
+        (c / step) mod 1 of every coefficient, in 1/256.
     """
     return to_bytes(in_steps(to_blocks(pixels), step))
 
 
 class ReferenceEngine:
-    """An engine in float64 numpy around any outline of the body.
+    """An engine in float64 numpy with any outline of the body.
 
     Parameters
     ----------
-    outline : callable
-        Takes pixels int32 [H, W], gives a mask uint8 [H, W].
+    outline : Outline
     """
 
     name = "reference"

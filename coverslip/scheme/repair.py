@@ -1,9 +1,9 @@
-"""Repairing a symbol whose votes are missing or doubtful, before a QR reader sees it.
+"""Repairs a symbol with missing or doubtful votes before a QR reader gets it.
 
-A QR reader knows a module as dark or light; the votes know how sure each is. Reed-Solomon repairs
-twice as many codewords when it is told which ones to distrust (erasures), so the doubtful codewords
-of each block are named to it, a few more each time, and the symbol is drawn again from the
-likeliest of what comes out.
+A QR reader sees a module as dark or light; the votes also say how certain each one is. Reed-Solomon
+corrects twice as many codewords if the wrong ones are marked (erasures). So the most doubtful
+codewords of each block are marked, a few more each time, and the symbol is drawn again from the
+likeliest result.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from numpy.typing import NDArray
 from qrcode.base import rs_blocks
 from reedsolo import ReedSolomonError, RSCodec
 
-from coverslip.qr.symbol import MASK_PATTERN, Level, function_modules, side_of
+from coverslip.qr.symbol import MASK_PATTERN, ErrorCorrection, function_modules, side_of
 from coverslip.scheme.address import module_order
 from coverslip.scheme.reader import Votes
 
 _SPARE = 4
-"""Parity codewords kept back for errors nobody doubted: two of them. A block repaired with none to
-spare may be repaired wrongly, which the seal would notice."""
+"""Parity codewords reserved for unmarked errors, two of them. A block decoded without spare parity
+may come out wrong, which the seal would detect."""
 
 
 @lru_cache(maxsize=128)
 def block_layout(
-    version: int, level: Level = Level.L
+    version: int, level: ErrorCorrection = ErrorCorrection.L
 ) -> tuple[NDArray[np.int64], tuple[tuple[int, int], ...]]:
-    """Where the codewords of each Reed-Solomon block stand in a symbol.
+    """The positions of the codewords of each Reed-Solomon block of a symbol.
 
     Returns
     -------
     index : int64 [blocks, longest]
-        Place in the stream of codewords, -1 past a block's end: data, then parity.
+        Position in the stream of codewords, data then parity; -1 past a block's end.
     sizes : tuple of (total, data)
         Codewords of each block.
     """
@@ -57,8 +57,13 @@ def block_layout(
 
 
 def _codewords(votes: Votes) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Codewords as read, unmasked, and the log-likelihood ratio of each of their bits, above 0 = 1:
-    uint8 [n], float32 [n, 8].
+    """The unmasked codewords of some votes.
+
+    Returns
+    -------
+    words : uint8 [n]
+    ratios : float32 [n, 8]
+        Log-likelihood ratio of each bit, above 0 = 1.
     """
     side = side_of(votes.version)
     index, _ = block_layout(votes.version, votes.level)
@@ -67,18 +72,17 @@ def _codewords(votes: Votes) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     ratios = votes.modules.reshape(-1)[order]
     # Mask pattern 0 of ISO/IEC 18004, table 10: row + column even.
     ratios = np.where((row + col) % 2 == 0, -ratios, ratios)
-    # A module with no vote at all is light, as the symbol draws it.
+    # A module without a vote is light, as in `Votes.symbol`.
     bits = ratios > 0
     return np.packbits(bits), ratios.reshape(-1, 8)
 
 
 def _decode(block: NDArray[np.uint8], ratios: NDArray[np.float32], parity: int) -> bytes | None:
-    """The block that the votes say is likeliest, of those that decoding finds when it distrusts
-    ever more codewords.
+    """The likeliest block, of those decoded with ever more erasures; None if none decodes.
 
     Forney's generalised minimum distance decoding: each number of erasures gives at most one
-    candidate, and the one that agrees best with how sure each bit is wins. A wrong candidate that
-    few erasures happen to allow loses against the right one.
+    candidate, and the candidate that agrees best with the bits' likelihoods wins. A wrong candidate
+    that few erasures happen to allow loses against the right one.
     """
     codec = RSCodec(parity)
     doubtful = np.argsort(-np.logaddexp(0.0, -np.abs(ratios)).sum(axis=1), kind="stable")
@@ -96,8 +100,7 @@ def _decode(block: NDArray[np.uint8], ratios: NDArray[np.float32], parity: int) 
 
 
 def repair(votes: Votes) -> NDArray[np.bool_] | None:
-    """The symbol that the votes mean, after Reed-Solomon with erasures; None when too much is
-    missing.
+    """Decode some votes by Reed-Solomon with erasures and draw their symbol again.
 
     Parameters
     ----------
@@ -106,7 +109,7 @@ def repair(votes: Votes) -> NDArray[np.bool_] | None:
     Returns
     -------
     bool [n, n] or None
-        True = dark.
+        True = dark; None if too much is missing.
     """
     words, ratios = _codewords(votes)
     index, sizes = block_layout(votes.version, votes.level)
@@ -116,10 +119,10 @@ def repair(votes: Votes) -> NDArray[np.bool_] | None:
         if block is None:
             return None
         fixed[places[:total]] = np.frombuffer(block, dtype=np.uint8)
-    return _drawn(votes.version, votes.level, fixed)
+    return _draw(votes.version, votes.level, fixed)
 
 
-def _drawn(version: int, level: Level, words: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _draw(version: int, level: ErrorCorrection, words: NDArray[np.uint8]) -> NDArray[np.bool_]:
     code = qrcode.QRCode(
         version=version, error_correction=level.value, border=0, mask_pattern=MASK_PATTERN
     )

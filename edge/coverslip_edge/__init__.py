@@ -1,1 +1,1 @@
-"""."""
+"""Coverslip on a console: the released model on LiteRT, without TensorFlow."""

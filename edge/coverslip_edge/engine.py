@@ -1,34 +1,41 @@
-"""The LiteRT engine: the released .tflite on `ai-edge-litert`, or on `tflite-runtime` where that is
-what the console has.
-"""
+"""The LiteRT engine: runs the released .tflite on `ai-edge-litert` or `tflite-runtime`."""
 
 from __future__ import annotations
 
 import importlib
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from coverslip.engine import SignatureEngine
 from coverslip.errors import EngineError, ModelMissingError
 from coverslip.models import ModelKind, find_model
-from coverslip.parallel import AT_ONCE, Run, one_by_one
+from coverslip.parallel import CONCURRENT_IMAGES, ImageRunner, run_image_by_image
 
 RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
-"""Modules that hold an ``Interpreter``, the preferred one first."""
+"""Modules with an ``Interpreter`` class, the preferred one first."""
 
 
-def load_interpreter(path: Path, threads: int, runtimes: tuple[str, ...] = RUNTIMES) -> Any:
-    """An interpreter of the first runtime that is installed.
+class Interpreter(Protocol):
+    """The part of a runtime's interpreter that is used here."""
+
+    def get_signature_runner(self, name: str) -> Callable[..., dict[str, NDArray[Any]]]:
+        """Return a function that takes the inputs by name; raises ValueError for another name."""
+        ...
+
+
+def load_interpreter(path: Path, threads: int, runtimes: tuple[str, ...] = RUNTIMES) -> Interpreter:
+    """Load a model in the first runtime that is installed.
 
     Raises
     ------
     EngineError
-        No runtime is installed, or the file is no model of ours.
+        No runtime is installed, or the runtime cannot load the file.
     ModelMissingError
-        There is no such file.
+        The file does not exist.
     """
     if not path.is_file():
         raise ModelMissingError(f"there is no model at {path}: give the path of a coverslip.tflite")
@@ -38,7 +45,8 @@ def load_interpreter(path: Path, threads: int, runtimes: tuple[str, ...] = RUNTI
         except ImportError:
             continue
         try:
-            return module.Interpreter(model_path=str(path), num_threads=threads)
+            interpreter: Interpreter = module.Interpreter(model_path=str(path), num_threads=threads)
+            return interpreter
         except (ValueError, RuntimeError) as error:
             raise EngineError(
                 f"{path} is not a model that {name.split('.')[0]} can run: {error}"
@@ -49,17 +57,15 @@ def load_interpreter(path: Path, threads: int, runtimes: tuple[str, ...] = RUNTI
     )
 
 
-class _Lane:
-    """An interpreter, and its signatures once they were asked for."""
+class _Worker:
+    """An interpreter with the signature runners that have been used."""
 
-    def __init__(self, interpreter: Any) -> None:
+    def __init__(self, interpreter: Interpreter) -> None:
         self._interpreter = interpreter
-        self._runners: dict[str, Any] = {}
+        self._runners: dict[str, Callable[..., dict[str, NDArray[Any]]]] = {}
 
-    def run(self, signature: str) -> Run:
-        """What runs a signature on one image; raises EngineError where there is none of that
-        name.
-        """
+    def runner(self, signature: str) -> ImageRunner:
+        """Return a function that runs a signature on one image; raises EngineError if missing."""
         if signature not in self._runners:
             try:
                 self._runners[signature] = self._interpreter.get_signature_runner(signature)
@@ -74,19 +80,19 @@ class _Lane:
 class LiteRtEngine(SignatureEngine):
     """Runs the released .tflite; see `coverslip.engine.Engine`.
 
-    Images go through one by one: the runtime's plan for an image size is made once, and the bytes
-    do not depend on the batch. A single image has all threads for its heavy operations; of several,
-    each thread has one of its own, which is faster and takes the memory of so many images. One
-    engine may be shared by threads of the caller; they take turns.
+    Every image is run on its own: the runtime plans its memory once for each image size, and the
+    result does not depend on the batch. A single image gets all threads. Of several images, each
+    thread runs one, which is faster and takes the memory of that many images. The caller's threads
+    may share an engine; they take turns.
 
     Parameters
     ----------
     path : Path or str, optional
         The .tflite; the released one if None.
     threads : int
-        Threads in all, at least 1. The result does not depend on it.
+        Total number of threads, at least 1. The result does not depend on it.
     runtimes : tuple of str
-        Modules to look for an ``Interpreter`` in, in this order.
+        Modules to try for an ``Interpreter``, in this order.
     """
 
     name = "litert"
@@ -97,30 +103,30 @@ class LiteRtEngine(SignatureEngine):
         self._path = None if path is None else Path(path)
         self._threads = threads
         self._runtimes = runtimes
-        self._lanes: dict[bool, list[_Lane]] = {}
-        self._turn = threading.Lock()
+        self._workers: dict[bool, list[_Worker]] = {}
+        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, path: Path | str | None, threads: int | None) -> LiteRtEngine:
-        """For `coverslip.engine.open_engine`."""
-        return cls(path, threads or AT_ONCE)
+        """Make an engine for `coverslip.engine.open_engine`."""
+        return cls(path, threads or CONCURRENT_IMAGES)
 
     def _run(self, signature: str, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        with self._turn:
-            lanes = self._prepared(alone=len(inputs["pixels"]) == 1 or self._threads == 1)
+        with self._lock:
+            workers = self._load_workers(alone=len(inputs["pixels"]) == 1 or self._threads == 1)
             try:
-                return one_by_one([lane.run(signature) for lane in lanes], inputs)
+                return run_image_by_image([worker.runner(signature) for worker in workers], inputs)
             except (ValueError, RuntimeError) as error:
                 raise EngineError(
                     f"LiteRT could not {signature} {inputs['pixels'].shape}: {error}"
                 ) from error
 
-    def _prepared(self, alone: bool) -> list[_Lane]:
-        """One interpreter with all threads, or one for each; loaded when first needed."""
-        if alone not in self._lanes:
+    def _load_workers(self, alone: bool) -> list[_Worker]:
+        """Load one interpreter with all threads, or one for each thread, when first needed."""
+        if alone not in self._workers:
             path = find_model(ModelKind.LITERT) if self._path is None else self._path
             count, threads = (1, self._threads) if alone else (self._threads, 1)
-            self._lanes[alone] = [
-                _Lane(load_interpreter(path, threads, self._runtimes)) for _ in range(count)
+            self._workers[alone] = [
+                _Worker(load_interpreter(path, threads, self._runtimes)) for _ in range(count)
             ]
-        return self._lanes[alone]
+        return self._workers[alone]

@@ -1,1 +1,1 @@
-"""."""
+"""The scheme and the outline network as one TensorFlow graph, and its export."""

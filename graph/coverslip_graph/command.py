@@ -1,4 +1,4 @@
-"""``coverslip export``: from trained weights to the released model, in both of its forms."""
+"""``coverslip export``: turns trained weights into a SavedModel and a .tflite."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from coverslip.cli import options
 from coverslip.cli.batch import ALL_DONE, SOME_FAILED, misuse
 from coverslip.errors import CoverslipError
 
+if TYPE_CHECKING:
+    from coverslip_graph.export import ModelRecord
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the arguments."""
+    """Add the arguments of ``coverslip export``."""
     parser.add_argument(
         "--weights", type=Path, required=True, metavar="FILE", help="trained weights, .npz"
     )
@@ -23,22 +26,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.positive,
         required=True,
         metavar="N",
-        help="the number that both forms carry",
+        help="version number of both files",
     )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("models"),
         metavar="DIR",
-        help="gets coverslip/N/, coverslip.tflite, model.json (default: models)",
+        help="output folder: coverslip/N/, coverslip.tflite, model.json (default: %(default)s)",
     )
     parser.add_argument(
-        "--force", action="store_true", help="take the place of a version that holds something else"
+        "--force", action="store_true", help="replace a version that was made from other weights"
     )
-    parser.add_argument("--json", action="store_true", help="print what model.json holds")
+    parser.add_argument("--json", action="store_true", help="print the contents of model.json")
 
 
-def _say(record: dict[str, Any], out: Path) -> str:
+def _summary(record: ModelRecord, out: Path) -> str:
     signatures = ", ".join(record["signatures"])
     return "\n".join(
         [
@@ -52,14 +55,12 @@ def _say(record: dict[str, Any], out: Path) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export, reload, run, compare; the exit code is 1 where the result is wrong or something else
-    is in its place.
-    """
+    """Export and check; exit code 1 if a check fails or another version is in the way."""
     if not arguments.weights.is_file():
         return misuse(
             f"there are no weights at {arguments.weights}: give the .npz file that training wrote"
         )
-    # TensorFlow's greetings would stand between the lines of the report.
+    # Keep TensorFlow's log lines out of the report.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         from coverslip_graph.export import digest, export
@@ -76,5 +77,5 @@ def run(arguments: argparse.Namespace) -> int:
     except (CoverslipError, ValueError) as error:
         misuse(str(error))
         return SOME_FAILED
-    print(json.dumps(record, indent=2) if arguments.json else _say(record, arguments.out))
+    print(json.dumps(record, indent=2) if arguments.json else _summary(record, arguments.out))
     return ALL_DONE

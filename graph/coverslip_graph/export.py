@@ -1,5 +1,6 @@
-"""From weights to the released model: a SavedModel and a .tflite with the same three signatures,
-checked before they count.
+"""Exports trained weights as a SavedModel and a .tflite with the same three signatures.
+
+Both are reloaded and compared with the reference before they replace anything.
 """
 
 from __future__ import annotations
@@ -11,136 +12,162 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from coverslip.engine import EmbedRequest, Engine, open_engine
-from coverslip.errors import ExportError
 from coverslip.models import latest_version
 from coverslip.scheme.dct import COEFFICIENTS, SIDE
 from coverslip.scheme.quantise import PHASES
 from coverslip.scheme.reference import ReferenceEngine
 from coverslip_graph.engine import SIGNATURES, TensorFlowEngine
+from coverslip_graph.errors import ExportError
 from coverslip_graph.module import Coverslip, Outliner
 
-METADATA = "coverslip.json"
-"""Name of the version record in the SavedModel's assets.extra, and of the metadata entry in the
-.tflite.
-"""
+if TYPE_CHECKING:
+    from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+METADATA = "coverslip.json"
+"""Name of the version record: a file in the SavedModel's assets.extra, an entry in the .tflite."""
 
 WARM_UP = "tf_serving_warmup_requests"
-"""Name that TensorFlow Serving looks for in assets.extra."""
+"""File name that TensorFlow Serving looks for in assets.extra."""
+
+
+class VersionRecord(TypedDict):
+    """The version record that both files carry."""
+
+    name: str
+    version: int
+    weights_sha256: str
+
+
+class TensorShape(TypedDict):
+    """Type and shape of an input or output; -1 is any size."""
+
+    dtype: str
+    shape: list[int]
+
+
+class SignatureShapes(TypedDict):
+    """Inputs and outputs of a signature, by name."""
+
+    inputs: dict[str, TensorShape]
+    outputs: dict[str, TensorShape]
+
+
+class ModelRecord(VersionRecord):
+    """Contents of ``model.json``."""
+
+    savedmodel_sha256: str
+    tflite_sha256: str
+    signatures: dict[str, SignatureShapes]
 
 
 def export(
-    network: Outliner, out: Path, version: int, source: str = "", force: bool = False
-) -> dict[str, Any]:
-    """Write and check both forms of the model.
+    network: Outliner, out: Path, version: int, weights_sha256: str = "", force: bool = False
+) -> ModelRecord:
+    """Write the SavedModel and the .tflite, and check both.
 
     Parameters
     ----------
     network : Outliner
         The trained network.
     out : Path
-        Gets ``coverslip/<version>/``, ``coverslip.tflite`` and ``model.json``. Other versions stay
-        where they are.
+        Output folder for ``coverslip/<version>/``, ``coverslip.tflite`` and ``model.json``. Other
+        versions are kept.
     version : int
-        One number for both forms, at least 1.
-    source : str
-        SHA-256 of the weights, for the record.
+        Version number of both files, at least 1.
+    weights_sha256 : str
+        SHA-256 of the weights, for the version record.
     force : bool
-        Take the place of a version that was made of other weights, or of a higher one in the
-        .tflite.
+        Replace a version that was made from other weights, or a .tflite of a higher version.
 
     Returns
     -------
-    dict
-        What ``model.json`` holds.
+    ModelRecord
+        The contents of ``model.json``.
 
     Raises
     ------
     ExportError
-        A signature is missing, a runtime does not agree with the reference, or something else is in
-        the model's place.
+        A signature is missing, a runtime disagrees with the reference, or another version is in the
+        way.
     """
     if not force:
-        _refuse_another(out, version, source)
-    record = {"name": "coverslip", "version": version, "weights_sha256": source}
-    with tempfile.TemporaryDirectory(dir=_folder(out)) as made:
-        saved, lite = Path(made) / "saved", Path(made) / "coverslip.tflite"
-        save(network, saved, record)
-        lite.write_bytes(with_metadata(convert(saved), record))
+        _refuse_replacement(out, version, weights_sha256)
+    version_record = VersionRecord(name="coverslip", version=version, weights_sha256=weights_sha256)
+    with tempfile.TemporaryDirectory(dir=_make_folder(out)) as scratch:
+        saved, lite = Path(scratch) / "saved", Path(scratch) / "coverslip.tflite"
+        save(network, saved, version_record)
+        lite.write_bytes(with_metadata(convert(saved), version_record))
         check(TensorFlowEngine(saved))
         check(open_engine("litert", lite))
-        record |= {
-            "savedmodel_sha256": digest(saved),
-            "tflite_sha256": digest(lite),
-            "signatures": signature_table(saved),
-        }
+        record = ModelRecord(
+            **version_record,
+            savedmodel_sha256=digest(saved),
+            tflite_sha256=digest(lite),
+            signatures=signature_table(saved),
+        )
         _replace(saved, out / "coverslip" / str(version))
         _replace(lite, out / "coverslip.tflite")
     (out / "model.json").write_text(json.dumps(record, indent=2) + "\n")
     return record
 
 
-def _refuse_another(out: Path, version: int, source: str) -> None:
-    """Refuse where the version's number stands for other weights already, or is not the highest:
-    both forms shall carry one number.
+def _refuse_replacement(out: Path, version: int, weights_sha256: str) -> None:
+    """Raise ExportError if the version exists with other weights, or a higher version exists.
+
+    Both files must carry the same number, and TensorFlow Serving serves the highest.
     """
     versions = out / "coverslip"
     highest = latest_version(versions) if versions.is_dir() else None
     if highest is not None and int(highest.name) > version:
         raise ExportError(
             f"{versions} holds version {highest.name}, and TensorFlow Serving serves the highest: "
-            f"expected a version from {highest.name} on; choose one, or use --force"
+            f"expected version {highest.name} or later; choose one, or use --force"
         )
     place = versions / str(version) / "assets.extra" / METADATA
     if (versions / str(version)).exists():
         held = json.loads(place.read_text()).get("weights_sha256") if place.is_file() else None
-        if held != source:
+        if held != weights_sha256:
             raise ExportError(
-                f"{versions / str(version)} was made of other weights and is not replaced: "
+                f"{versions / str(version)} was made from other weights and is not replaced: "
                 "choose the next version, or use --force"
             )
 
 
-def _folder(path: Path) -> Path:
+def _make_folder(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def _replace(made: Path, place: Path) -> None:
-    _folder(place.parent)
+    _make_folder(place.parent)
     if place.is_dir():
         shutil.rmtree(place)
     made.replace(place)
 
 
-def save(network: Outliner, folder: Path, record: dict[str, Any]) -> None:
-    """Write the SavedModel with its three signatures; the version record and warm-up requests go
-    into assets.extra.
-    """
+def save(network: Outliner, folder: Path, record: VersionRecord) -> None:
+    """Write the SavedModel; assets.extra gets the version record and the warm-up requests."""
     module = Coverslip(network)
     tf.saved_model.save(
         module, str(folder), signatures={name: getattr(module, name) for name in SIGNATURES}
     )
-    extra = _folder(folder / "assets.extra")
+    extra = _make_folder(folder / "assets.extra")
     (extra / METADATA).write_text(json.dumps(record) + "\n")
     with tf.io.TFRecordWriter(str(extra / WARM_UP)) as writer:
-        for request in warm_up():
+        for request in warm_up_requests():
             writer.write(request.SerializeToString())
 
 
-def warm_up() -> Iterator[Any]:
-    """One ``PredictionLog`` for each signature, which TensorFlow Serving runs before it says that
-    the model is there.
-    """
+def warm_up_requests() -> Iterator[PredictionLog]:
+    """Make one request for each signature; TensorFlow Serving runs them before it reports ready."""
     from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
     request = trial(128, 128, 4095, 0)
@@ -156,7 +183,7 @@ def warm_up() -> Iterator[Any]:
 
 
 def convert(saved: Path) -> bytes:
-    """The .tflite of a SavedModel: its three signatures, built-in operations only.
+    """Convert a SavedModel to .tflite: three signatures, built-in operations only.
 
     Weights stay float32. The converter's float16 would also round the block transform, whose phases
     need all 24 bits.
@@ -169,8 +196,8 @@ def convert(saved: Path) -> bytes:
     return model
 
 
-def with_metadata(model: bytes, record: dict[str, Any]) -> bytes:
-    """A .tflite with the version record in its metadata, under the name `METADATA`."""
+def with_metadata(model: bytes, record: VersionRecord) -> bytes:
+    """Add the version record to the metadata of a .tflite, under the name `METADATA`."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
@@ -185,23 +212,24 @@ def with_metadata(model: bytes, record: dict[str, Any]) -> bytes:
     return bytes(builder.Output())
 
 
-def read_metadata(model: bytes) -> dict[str, Any]:
-    """The version record in a .tflite; empty when there is none."""
+def read_metadata(model: bytes) -> VersionRecord | None:
+    """Read the version record of a .tflite; None if it has none."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     root = schema.Model.GetRootAs(model, 0)
     for index in range(root.MetadataLength()):
         if root.Metadata(index).Name() == METADATA.encode():
-            record: dict[str, Any] = json.loads(
+            record: VersionRecord = json.loads(
                 root.Buffers(root.Metadata(index).Buffer()).DataAsNumpy().tobytes()
             )
             return record
-    return {}
+    return None
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, or of a folder: over each file's relative path and content, in order of
-    the paths.
+    """Hash a file, or all files of a folder, with SHA-256.
+
+    For a folder: over each file's relative path and content, in the order of the paths.
     """
     total = hashlib.sha256()
     files: Iterable[Path] = (
@@ -214,14 +242,14 @@ def digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def signature_table(saved: Path) -> dict[str, Any]:
-    """Names, types and shapes (-1 is any) of every signature's inputs and outputs."""
+def signature_table(saved: Path) -> dict[str, SignatureShapes]:
+    """Read the inputs and outputs of every signature from a SavedModel."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     parsed = saved_model_pb2.SavedModel.FromString((saved / "saved_model.pb").read_bytes())
     signatures = parsed.meta_graphs[0].signature_def
 
-    def described(tensors: Any) -> dict[str, Any]:
+    def described(tensors: Any) -> dict[str, TensorShape]:
         return {
             name: {
                 "dtype": tf.as_dtype(tensors[name].dtype).name,
@@ -240,7 +268,7 @@ def signature_table(saved: Path) -> dict[str, Any]:
 
 
 def trial(height: int, width: int, top: int, seed: int) -> EmbedRequest:
-    """A plane with dark noise around a bright disc, and something to embed in it.
+    """Make a request: dark noise around a bright disc, and arbitrary phases to embed.
 
     Parameters
     ----------
@@ -249,7 +277,7 @@ def trial(height: int, width: int, top: int, seed: int) -> EmbedRequest:
     top : int
         Highest legal grey level; the lowest is 0.
     seed : int
-        Same seed, same plane.
+        The same seed gives the same request.
     """
     random = np.random.default_rng(seed)
     row, column = np.ogrid[:height, :width]
@@ -273,12 +301,12 @@ def trial(height: int, width: int, top: int, seed: int) -> EmbedRequest:
 
 
 def check(engine: Engine) -> None:
-    """Run an engine on trial planes and compare with the reference.
+    """Run an engine on trial planes and compare it with the reference.
 
     Raises
     ------
     ExportError
-        Something differs by more than float32 explains.
+        A result differs by more than float32 rounding explains.
     """
     for seed, (height, width, top) in enumerate(
         [(256, 256, 4095), (130, 75, 65535), (64, 96, 255)]
@@ -289,12 +317,7 @@ def check(engine: Engine) -> None:
 def _check_one(engine: Engine, request: EmbedRequest) -> None:
     size = "{} x {} pixels".format(*request.pixels.shape[1:])
     embedded = engine.embed(request)
-    mask = embedded.mask[0]
-
-    def same_outline(_: NDArray[np.int32]) -> NDArray[np.uint8]:
-        return mask
-
-    reference = ReferenceEngine(same_outline)
+    reference = ReferenceEngine(lambda _: embedded.mask[0])
     wanted = reference.embed(request)
     if (
         np.mean(wanted.carriers != embedded.carriers) > 1e-3

@@ -1,5 +1,6 @@
-"""The Mask R-CNN that outlines the body: TF Model Garden's model with our preprocessing before and
-our paste behind it.
+"""The Mask R-CNN that outlines the body.
+
+TF Model Garden's model, between the preprocessing and the paste and refinement of this package.
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ from coverslip_graph.refine import CELLS, refine
 from coverslip_graph.regions import Detections, HatAligner, Proposals
 
 MASK_LEVEL = 2
-"""Pyramid level (stride 4) that the masks are cut from; the rim is what the mask is for. Regions
-are proposed on levels 3 to 5.
-"""
+"""Pyramid level (stride 4) that masks are cut from: fine, because the rim matters most. Regions are
+proposed on levels 3 to 5."""
 
 CANDIDATES = 48
 PROPOSALS = 8
@@ -37,11 +37,11 @@ DETECTION_OVERLAP = 0.5
 
 
 def model_config() -> maskrcnn.MaskRCNN:
-    """The released network as a Model Garden configuration: ResNet-10 of half width, FPN of 48
-    filters, one class.
+    """Model Garden configuration of the released network.
 
-    Masks are predicted in boxes 1.2 times the detected ones (``outer_boxes_scale``), so that a box
-    that is a few pixels too small does not cut the body off.
+    ResNet-10 of half width, FPN of 48 filters, one class. Masks are predicted in boxes 1.2 times
+    the detected ones (``outer_boxes_scale``), so that a box a few pixels too small does not cut the
+    body off.
     """
     return maskrcnn.MaskRCNN(
         num_classes=2,
@@ -79,8 +79,9 @@ def model_config() -> maskrcnn.MaskRCNN:
 def build_model(
     config: maskrcnn.MaskRCNN, regularizer: tf_keras.regularizers.Regularizer | None = None
 ) -> tf_keras.Model:
-    """Model Garden's Mask R-CNN, built, with a pyramid one level finer than its proposals and our
-    region layers.
+    """Build Model Garden's Mask R-CNN with this package's region layers.
+
+    Its pyramid is one level finer than the levels on which regions are proposed.
     """
     specs = tf_keras.layers.InputSpec(shape=[None, *config.input_size])
     backbone = backbone_factory.build_backbone(
@@ -97,21 +98,21 @@ def build_model(
 
 
 def write_weights(path: str | Path, arrays: Sequence[NDArray[np.float32]]) -> None:
-    """Write a model's variables, in its own order, as float16 to an .npz file."""
+    """Write a model's variables to an .npz file, as float16, in the model's order."""
     np.savez_compressed(
         path, **{f"{index:04d}": array.astype(np.float16) for index, array in enumerate(arrays)}
     )
 
 
 class Outlined(NamedTuple):
-    """The body in each image.
+    """The body in each image of a batch.
 
     Attributes
     ----------
     mask : uint8 [B, H, W]
         1 = body.
     score : float32 [B]
-        Best detection's score, 0 to 1.
+        Score of the best detection, 0 to 1.
     """
 
     mask: tf.Tensor
@@ -119,52 +120,52 @@ class Outlined(NamedTuple):
 
 
 class Network(tf.Module):
-    """Pixels in, body mask out.
+    """Outlines the body in a batch of images.
 
-    It holds the model's ``call`` and its variables, not the model: saving a module that tracks a
-    built Model Garden model fails, because Keras then traces the training path.
+    It keeps the model's ``call`` and its variables, not the model itself: saving a module that
+    tracks a built Model Garden model fails, because Keras then traces the training path.
     """
 
     def __init__(self, model: tf_keras.Model) -> None:
         super().__init__(name="network")
         self._call = model.call
-        self._held = list(model.variables)
+        self._variables = list(model.variables)
 
     @classmethod
     def create(cls) -> Network:
-        """A network with random weights."""
+        """Make a network with random weights."""
         return cls(build_model(model_config()))
 
     @classmethod
     def load(cls, path: str | Path) -> Network:
-        """The network with the weights of an .npz file that `save_weights` wrote.
+        """Make a network with the weights of an .npz file that `save_weights` wrote.
 
         Raises
         ------
         ValueError
-            The file holds another network's weights.
+            The file holds the weights of another network.
         """
         network = cls.create()
         network.load_weights(path)
         return network
 
     def load_weights(self, path: str | Path) -> None:
-        """Assign the weights in an .npz file; raises ValueError when they are another network's."""
+        """Assign the weights of an .npz file; raises ValueError if they do not fit this network."""
         with np.load(path, allow_pickle=False) as stored:
             shapes = [stored[name].shape for name in sorted(stored.files)]
-            wanted = [tuple(variable.shape) for variable in self._held]
+            wanted = [tuple(variable.shape) for variable in self._variables]
             if shapes != wanted:
                 raise ValueError(
                     f"{path} holds {len(shapes)} arrays that do not fit the network's "
-                    f"{len(wanted)} variables; "
-                    "retrain, or use the weights that came with this version"
+                    f"{len(wanted)} variables; retrain, or use the weights that came with this "
+                    "version"
                 )
-            for variable, name in zip(self._held, sorted(stored.files), strict=True):
+            for variable, name in zip(self._variables, sorted(stored.files), strict=True):
                 variable.assign(stored[name].astype(np.float32))
 
     def save_weights(self, path: str | Path) -> None:
         """Write all variables to an .npz file; see `write_weights`."""
-        write_weights(path, [variable.numpy() for variable in self._held])
+        write_weights(path, [variable.numpy() for variable in self._variables])
 
     def segment(self, pixels: tf.Tensor) -> Outlined:
         """Outline the body.
@@ -172,7 +173,7 @@ class Network(tf.Module):
         Parameters
         ----------
         pixels : int32 [B, H, W]
-            Stored values of B images; any H and W.
+            Stored values; any H and W.
         """
         prepared = prepare(pixels)
         batch = tf.shape(pixels)[0]

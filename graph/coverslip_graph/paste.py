@@ -1,5 +1,6 @@
-"""Puts the small masks of the detections back into the frame, by two matrix products of
-hat-function weights.
+"""Pastes the small masks of the detections into the network's frame.
+
+Two matrix products of hat-function weights: fixed shapes, built-in operations.
 """
 
 from __future__ import annotations
@@ -9,26 +10,25 @@ import tensorflow as tf
 from coverslip_graph.preprocess import SIDE
 
 SCORE = 0.5
-"""Detections below this score are not body."""
+"""Least score of a detection that counts as body."""
 
 
 def spread_weights(low: tf.Tensor, high: tf.Tensor, cells: int, count: int) -> tf.Tensor:
-    """Linear-interpolation weights from the cells of boxes to evenly spaced points on an axis of
-    the frame.
+    """Linear-interpolation weights from the cells of boxes to points on an axis of the frame.
 
     Parameters
     ----------
     low, high : float32 [B, K]
-        Where the boxes begin and end, frame pixels.
+        Start and end of the boxes, frame pixels.
     cells : int
         Mask cells between them.
     count : int
-        Points on the axis.
+        Number of points, evenly spaced.
 
     Returns
     -------
     float32 [B, K, count, cells]
-        Rows of points inside the box sum to 1, others are 0.
+        Rows of points inside the box sum to 1; all other rows are 0.
     """
     centres = (tf.range(count, dtype=tf.float32) + 0.5) * (SIDE / count)
     low, high = tf.expand_dims(low, -1), tf.expand_dims(high, -1)
@@ -40,7 +40,7 @@ def spread_weights(low: tf.Tensor, high: tf.Tensor, cells: int, count: int) -> t
 
 
 def paste(masks: tf.Tensor, boxes: tf.Tensor, scores: tf.Tensor, count: int) -> tf.Tensor:
-    """Union of the detections with a score of at least 0.5, in the network's frame.
+    """Join the detections with a score of at least `SCORE` in the network's frame.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def paste(masks: tf.Tensor, boxes: tf.Tensor, scores: tf.Tensor, count: int) -> 
         y1, x1, y2, x2 in frame pixels.
     scores : float32 [B, K]
     count : int
-        Points on a side of the frame.
+        Number of points on a side of the frame.
 
     Returns
     -------

@@ -1,9 +1,9 @@
-"""From stored pixels of any scanner to the 256x256x3 image the network sees, in the graph, from the
-pixels alone.
+"""Turns stored pixels of any scanner into the 256 x 256 x 3 input of the network.
 
-The embedding changes background pixels by a few grey levels, and the mask of the stego image should
-be that of the cover. So every statistic here is a quantile of block means: a change of zero mean
-inside a block hardly moves it, an outlier does not move it at all.
+It runs inside the graph and uses the pixels alone. An embedding changes background pixels by a few
+grey levels, and the mask of the stego image should be that of the cover. So every statistic here is
+a quantile of block means: a change of zero mean inside a block hardly moves it, and an outlier does
+not move it at all.
 """
 
 from __future__ import annotations
@@ -21,31 +21,29 @@ GRID = 32
 """The quantiles are taken over GRID x GRID block means that cover the whole image."""
 
 DARK_RANK, AIR_RANK, BRIGHT_RANK = 0.02, 0.25, 0.985
-"""Ranks of the three anchors. The darkest may be padding (CT outside the reconstruction circle,
-about 21 % of the frame), the second is then air; the brightest stays inside even a small body and
+"""Ranks of the three levels. The darkest may be padding (CT outside the reconstruction circle,
+about 21 % of the frame); the second is then air. The brightest is inside even a small body, and
 below metal."""
 
 PADDING_DEPTH = 0.1
-"""How far below the air, as a share of the way from air to bright, the darkest must be to count:
-only padding is that far. The lowest of many noisy means is lower in the stego image than in the
-cover, and the square root near it would show that everywhere."""
+"""How far below the air the darkest level must be to count, as a share of the way from air to
+bright; only padding is that far below. The lowest of many noisy means is lower in the stego image
+than in the cover, and the square root near it would show that everywhere."""
 
 LOG_GAIN = 50.0
 
 QUIET = 0.1
-"""Share of the way from air to bright tissue below which brightness counts for less. An embedding's
-noise in the air is of this size in MR stored with a few dozen grey levels; the square root and the
-logarithm, steepest at the air, would bring it before the network. Chosen on slices of the train
-split and their stego images."""
+"""Share of the way from air to bright tissue below which brightness is attenuated. In MR stored
+with a few dozen grey levels, an embedding leaves noise of this size in the air, and the square root
+and the logarithm, steepest at the air, would amplify it. Chosen on slices of the train split and
+their stego images."""
 
 MIN_SPAN = 8.0
-"""Grey levels; keeps a constant image from being divided by 0."""
+"""Least span in grey levels, so that a constant image is not divided by 0."""
 
 
 class Levels(NamedTuple):
-    """Three levels of each image that the network's brightness hangs on, float32 [B, 1, 1], grey
-    levels.
-    """
+    """Dark, air and bright level of each image, float32 [B, 1, 1], grey levels."""
 
     dark: tf.Tensor
     air: tf.Tensor
@@ -53,18 +51,19 @@ class Levels(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """What the network is given.
+    """A batch of images, ready for the network.
 
     Attributes
     ----------
     image : float32 [B, 256, 256, 3]
-        Linear, square-root and dark-stretched grey levels, all quiet near the air, about -1 to 1.5;
-        0 right of and below the resized picture.
+        Linear, square-root and dark-stretched grey levels, all attenuated near the air, about -1 to
+        1.5; 0 right of and below the resized image.
     plane : float32 [B, 256, 256]
-        The resized picture in grey levels; its last row and column go on right of and below it.
+        The resized image in grey levels; its last row and column are repeated right of and below
+        it.
     levels : Levels
     shape : float32 [2]
-        Height and width of the resized picture inside the frame, pixels.
+        Height and width of the resized image inside the frame, pixels.
     scale : float32 []
         Source pixels per frame pixel.
     """
@@ -77,16 +76,16 @@ class Prepared(NamedTuple):
 
 
 def hat_weights(targets: tf.Tensor, size: tf.Tensor, radius: tf.Tensor) -> tf.Tensor:
-    """Rows of normalised triangle weights that resample an axis.
+    """Normalised triangle weights that resample an axis.
 
     Parameters
     ----------
     targets : float32 [N]
-        Where to sample, in source pixels; the centre of source pixel j is at j + 0.5.
+        Positions to sample, in source pixels; the centre of source pixel j is at j + 0.5.
     size : int32 []
-        Source pixels on the axis.
+        Number of source pixels on the axis.
     radius : float32 []
-        Half width of the triangle in source pixels, at least 1.
+        Half width of the triangle, source pixels, at least 1.
 
     Returns
     -------
@@ -100,9 +99,7 @@ def hat_weights(targets: tf.Tensor, size: tf.Tensor, radius: tf.Tensor) -> tf.Te
 
 
 def area_weights(length: tf.Tensor) -> tf.Tensor:
-    """Weights float32 [GRID, SIDE] of the means of GRID equal pieces of the first ``length`` pixels
-    of a frame axis.
-    """
+    """Weights float32 [GRID, SIDE] that average GRID equal parts of the first ``length`` pixels."""
     piece = length / GRID
     start = tf.range(GRID, dtype=tf.float32)[:, tf.newaxis] * piece
     left = tf.range(SIDE, dtype=tf.float32)[tf.newaxis]
@@ -111,13 +108,13 @@ def area_weights(length: tf.Tensor) -> tf.Tensor:
 
 
 def apply_separable(rows: tf.Tensor, plane: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """The product rows [N, H] @ plane [B, H, W] @ columns [M, W] transposed; float32 [B, N, M]."""
+    """Compute rows [N, H] @ plane [B, H, W] @ transposed columns [M, W]; float32 [B, N, M]."""
     wide = tf.matmul(rows[tf.newaxis], plane)
     return tf.matmul(wide, columns[tf.newaxis], transpose_b=True)
 
 
-def anchors(plane: tf.Tensor, shape: tf.Tensor) -> Levels:
-    """Dark, air and bright level of a resized plane [B, SIDE, SIDE]."""
+def measure_levels(plane: tf.Tensor, shape: tf.Tensor) -> Levels:
+    """Measure the dark, air and bright level of a resized plane [B, SIDE, SIDE]."""
     means = apply_separable(area_weights(shape[0]), plane, area_weights(shape[1]))
     count = GRID * GRID
     descending = tf.math.top_k(tf.reshape(means, [-1, count]), k=count).values
@@ -130,21 +127,19 @@ def anchors(plane: tf.Tensor, shape: tf.Tensor) -> Levels:
     return Levels(air - tf.nn.relu(air - dark - PADDING_DEPTH * (bright - air)), air, bright)
 
 
-def quieted(share: tf.Tensor) -> tf.Tensor:
-    """Brightness with its sign, flat at 0 and almost as it was far above `QUIET`; 0 and 1 stay."""
+def attenuate(share: tf.Tensor) -> tf.Tensor:
+    """Flatten signed brightness near 0; 0 and 1 stay, values far above `QUIET` hardly change."""
     size = tf.abs(share)
     return share * size / (size + QUIET) * (1.0 + QUIET)
 
 
 def stretch(plane: tf.Tensor, levels: Levels) -> tf.Tensor:
-    """The three channels float32 [B, SIDE, SIDE, 3] of a resized plane [B, SIDE, SIDE] in grey
-    levels.
-    """
+    """Make the three channels [B, SIDE, SIDE, 3] from a plane [B, SIDE, SIDE] in grey levels."""
     dark, air, bright = levels
     span = tf.maximum(bright - dark, MIN_SPAN)
-    linear = tf.clip_by_value(quieted((plane - dark) / span), -0.25, 1.25)
+    linear = tf.clip_by_value(attenuate((plane - dark) / span), -0.25, 1.25)
     root = tf.nn.relu(linear) * tf.math.rsqrt(tf.nn.relu(linear) + QUIET) * (1.0 + QUIET) ** 0.5
-    above = quieted((plane - air) / tf.maximum(bright - air, 0.25 * span))
+    above = attenuate((plane - air) / tf.maximum(bright - air, 0.25 * span))
     steep = tf.math.log(1.0 + LOG_GAIN * tf.minimum(tf.abs(above), 1.25)) / tf.math.log(
         1.0 + LOG_GAIN
     )
@@ -152,7 +147,7 @@ def stretch(plane: tf.Tensor, levels: Levels) -> tf.Tensor:
 
 
 def prepare(pixels: tf.Tensor) -> Prepared:
-    """Resize to the frame with the aspect ratio kept (top left), then normalise.
+    """Resize to the frame's top left corner, aspect ratio kept, and normalise.
 
     Parameters
     ----------
@@ -169,7 +164,7 @@ def prepare(pixels: tf.Tensor) -> Prepared:
     plane = apply_separable(rows, tf.cast(pixels, tf.float32), columns)
     inside_rows = tf.cast(targets < size[0], tf.float32)[tf.newaxis, :, tf.newaxis, tf.newaxis]
     inside_columns = tf.cast(targets < size[1], tf.float32)[tf.newaxis, tf.newaxis, :, tf.newaxis]
-    levels = anchors(plane, shape)
+    levels = measure_levels(plane, shape)
     image = tf.ensure_shape(
         stretch(plane, levels) * inside_rows * inside_columns, [None, SIDE, SIDE, CHANNELS]
     )

@@ -1,8 +1,8 @@
-"""Built-in-op stand-ins for three Model Garden layers that TFLite converts badly or runs slowly.
+"""Replacements for three Model Garden layers that TFLite converts badly or runs slowly.
 
-They compute what the originals compute at inference for one class: `Proposals` replaces
-``MultilevelROIGenerator``, `Detections` replaces ``DetectionGenerator``, `HatAligner` replaces
-``MultilevelROIAligner`` on a single pyramid level. None has weights.
+They use built-in operations only and give the same results at inference for one class: `Proposals`
+replaces ``MultilevelROIGenerator``, `Detections` replaces ``DetectionGenerator``, `HatAligner`
+replaces ``MultilevelROIAligner`` on a single pyramid level. None has weights.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from official.vision.ops import box_ops
 
 
 def overlap(box: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-    """Intersection over union of one box [B, 1, 4] with boxes [B, N, 4] of each image; float32 [B,
-    N].
-    """
+    """Intersection over union of one box [B, 1, 4] with each of boxes [B, N, 4]; float32 [B, N]."""
     low = tf.maximum(box[..., :2], boxes[..., :2])
     high = tf.minimum(box[..., 2:], boxes[..., 2:])
     common = tf.reduce_prod(tf.nn.relu(high - low), axis=-1)
@@ -30,7 +28,7 @@ def overlap(box: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
 def greedy(
     boxes: tf.Tensor, scores: tf.Tensor, count: int, threshold: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Exact greedy non-maximum suppression, unrolled, since few boxes are wanted.
+    """Exact greedy non-maximum suppression, unrolled because few boxes are needed.
 
     Parameters
     ----------
@@ -38,15 +36,15 @@ def greedy(
     scores : float32 [B, N]
         At least 0.
     count : int
-        Boxes wanted.
+        Number of boxes to choose.
     threshold : float
-        A box that overlaps a chosen one by more (IoU) is dropped.
+        IoU with a chosen box above which a box is dropped.
 
     Returns
     -------
     boxes : float32 [B, count, 4]
     scores : float32 [B, count]
-        0 (and a box that was already chosen or dropped) where none was left.
+        0, beside a box already chosen or dropped, where none was left.
     """
     total = boxes.shape[1]
     chosen_boxes, chosen_scores = [], []
@@ -55,13 +53,13 @@ def greedy(
         box = tf.matmul(best[:, tf.newaxis], boxes)
         chosen_boxes.append(box)
         chosen_scores.append(tf.nn.relu(tf.reduce_max(scores, axis=1, keepdims=True)))
-        gone = tf.maximum(best, tf.cast(overlap(box, boxes) > threshold, tf.float32))
-        scores = scores * (1.0 - gone) - gone
+        dropped = tf.maximum(best, tf.cast(overlap(box, boxes) > threshold, tf.float32))
+        scores = scores * (1.0 - dropped) - dropped
     return tf.concat(chosen_boxes, axis=1), tf.concat(chosen_scores, axis=1)
 
 
 class Proposals(tf_keras.layers.Layer):
-    """Best regions of the proposal network over all levels; keeps the original for training."""
+    """Best regions of the proposal network over all levels; uses the original layer in training."""
 
     def __init__(
         self, original: tf_keras.layers.Layer, candidates: int, count: int, threshold: float
@@ -80,16 +78,16 @@ class Proposals(tf_keras.layers.Layer):
         image_shape: tf.Tensor,
         training: bool | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Regions float32 [B, count, 4] in frame pixels and scores float32 [B, count]."""
+        """Choose regions float32 [B, count, 4] in frame pixels, with scores float32 [B, count]."""
         if training:
             rois: tuple[tf.Tensor, tf.Tensor] = self._original(
                 raw_boxes, raw_scores, anchor_boxes, image_shape, training
             )
             return rois
         levels = sorted(raw_scores)
-        scores = tf.concat([flat(raw_scores[level], 1)[..., 0] for level in levels], axis=1)
-        deltas = tf.concat([flat(raw_boxes[level], 4) for level in levels], axis=1)
-        anchors = tf.concat([flat(anchor_boxes[level], 4) for level in levels], axis=1)
+        scores = tf.concat([flatten(raw_scores[level], 1)[..., 0] for level in levels], axis=1)
+        deltas = tf.concat([flatten(raw_boxes[level], 4) for level in levels], axis=1)
+        anchors = tf.concat([flatten(anchor_boxes[level], 4) for level in levels], axis=1)
         top = tf.math.top_k(scores, k=self._candidates)
         boxes = box_ops.decode_boxes(
             tf.gather(deltas, top.indices, batch_dims=1),
@@ -99,8 +97,8 @@ class Proposals(tf_keras.layers.Layer):
         return greedy(boxes, tf.sigmoid(top.values), self._count, self._threshold)
 
 
-def flat(maps: tf.Tensor, depth: int) -> tf.Tensor:
-    """[B, h, w, anchors * depth] as [B, h * w * anchors, depth]."""
+def flatten(maps: tf.Tensor, depth: int) -> tf.Tensor:
+    """Reshape [B, h, w, anchors * depth] to [B, h * w * anchors, depth]."""
     _, height, width, channels = maps.shape
     return tf.reshape(maps, [-1, height * width * channels // depth, depth])
 
@@ -122,9 +120,7 @@ class Detections(tf_keras.layers.Layer):
         regression_weights: Sequence[float] | None = None,
         bbox_per_class: bool = False,
     ) -> dict[str, tf.Tensor]:
-        """Boxes float32 [B, count, 4], scores, classes and number of detections; see
-        ``DetectionGenerator``.
-        """
+        """Choose boxes float32 [B, count, 4]; inputs and outputs are ``DetectionGenerator``'s."""
         if bbox_per_class:
             raise ValueError(
                 "the detection head must share its boxes between classes (class_agnostic_bbox_pred)"
@@ -144,14 +140,12 @@ class Detections(tf_keras.layers.Layer):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """What Model Garden's model asks its generator for."""
+        """Options that Model Garden's model reads from its generator."""
         return {"apply_nms": True}
 
 
 class HatAligner(tf_keras.layers.Layer):
-    """Bilinear region crops of one pyramid level as two matrix products; no gathering, fast
-    gradients.
-    """
+    """Bilinear crops of one pyramid level as two matrix products: no gathering, fast gradients."""
 
     def __init__(self, crop: int, level: int) -> None:
         super().__init__(name="hat_aligner")
@@ -159,7 +153,7 @@ class HatAligner(tf_keras.layers.Layer):
         self._level = level
 
     def call(self, features: Mapping[str, tf.Tensor], boxes: tf.Tensor) -> tf.Tensor:
-        """Crops float32 [B, K, crop, crop, C] of the boxes float32 [B, K, 4] in frame pixels."""
+        """Crop boxes float32 [B, K, 4], frame pixels, to float32 [B, K, crop, crop, C]."""
         level = features[str(self._level)]
         _, height, width, depth = level.shape
         count = boxes.shape[1]
@@ -177,9 +171,7 @@ class HatAligner(tf_keras.layers.Layer):
         return tf.reshape(crops, [-1, count, self._crop, self._crop, depth])
 
     def _weights(self, low: tf.Tensor, high: tf.Tensor, size: int) -> tf.Tensor:
-        """Hat weights float32 [B, K, crop, size] of evenly spaced samples between low and high [B,
-        K], in cells.
-        """
+        """Hat weights float32 [B, K, crop, size] of even samples from low to high [B, K], cells."""
         steps = (tf.range(self._crop, dtype=tf.float32) + 0.5) / self._crop
         samples = low[..., tf.newaxis] + (high - low)[..., tf.newaxis] * steps - 0.5
         samples = tf.clip_by_value(samples, 0.0, size - 1.0)[..., tf.newaxis]

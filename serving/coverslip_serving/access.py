@@ -1,6 +1,4 @@
-"""Who may do what: an allow-list of client certificate names, and where plain text is fit to be
-spoken.
-"""
+"""The allow-list of client certificates and their rights, and where plain text is safe."""
 
 from __future__ import annotations
 
@@ -10,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+
+import grpc
 
 from coverslip_serving.errors import BadRequestError, NotAllowedError
 
@@ -24,7 +23,7 @@ class Right(str, Enum):
 
 
 EITHER_RIGHT = frozenset({Right.EMBED, Right.EXTRACT})
-"""For what neither makes nor reads a record."""
+"""For calls that neither make nor read a record."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,7 @@ class Access:
     Attributes
     ----------
     clients : mapping or None
-        Rights by certificate name; None where there are no certificates and everybody has every
-        right.
+        Rights by certificate name; None without certificates, where everybody has every right.
     """
 
     clients: Mapping[str, frozenset[Right]] | None = None
@@ -47,7 +45,7 @@ class Access:
         Raises
         ------
         BadRequestError
-            Not of that form.
+            The file cannot be read or does not have that form.
         """
         try:
             listed = json.loads(path.read_text())["clients"]
@@ -64,14 +62,14 @@ class Access:
             ) from None
 
     def check(self, names: list[str], any_of: frozenset[Right]) -> str:
-        """The name under which a client may do something.
+        """The name on the allow-list that gives a client a right.
 
         Parameters
         ----------
         names : list of str
-            Of its certificate.
+            Names in its certificate.
         any_of : frozenset of Right
-            One of them is enough.
+            Rights of which one is enough.
 
         Raises
         ------
@@ -95,19 +93,23 @@ class Access:
         )
 
 
-def names_of(context: Any) -> list[str]:
-    """Names in a caller's certificate: its subject alternative names, or its common name where it
-    has none (RFC 6125, section 6.4.4).
+def names_of(context: grpc.ServicerContext) -> list[str]:
+    """Names in a caller's certificate.
+
+    They are its subject alternative names, or its common name if it has none (RFC 6125, section
+    6.4.4).
     """
-    found: Mapping[str, list[bytes]] = context.auth_context()
-    names = found.get("x509_subject_alternative_name") or found.get("x509_common_name") or []
+    certificate: Mapping[str, list[bytes]] = context.auth_context()
+    names = (
+        certificate.get("x509_subject_alternative_name")
+        or certificate.get("x509_common_name")
+        or []
+    )
     return [name.decode("utf-8", "replace") for name in names]
 
 
 def is_loopback(address: str) -> bool:
-    """Whether ``host:port`` is reached from this machine alone. A name other than localhost is
-    not.
-    """
+    """Whether only this machine can reach ``host:port``; false for any name but localhost."""
     if address.startswith("unix:"):
         return True
     host = address.rpartition(":")[0].strip("[]")

@@ -1,6 +1,4 @@
-"""How long the call that is being worked on may still take, and whether its caller is still
-there.
-"""
+"""The deadline of the call that a thread works for, and whether its caller is still connected."""
 
 from __future__ import annotations
 
@@ -15,25 +13,25 @@ from coverslip_serving.errors import CancelledError, DeadlinePassedError
 
 @dataclass(frozen=True)
 class Deadline:
-    """When a call must be over.
+    """When a call must have ended.
 
     Attributes
     ----------
     at : float
-        On the monotonic clock, seconds.
+        Seconds on the monotonic clock.
     alive : callable
-        Whether the caller is still there.
+        Whether the caller is still connected.
     """
 
     at: float
     alive: Callable[[], bool]
 
     def remaining(self) -> float:
-        """Seconds left; negative when none are."""
+        """Seconds left; negative after the deadline."""
         return self.at - time.monotonic()
 
     def check(self) -> None:
-        """Stop the work where it is for nobody.
+        """Stop work whose result nobody would get.
 
         Raises
         ------
@@ -41,7 +39,7 @@ class Deadline:
         """
         if self.remaining() <= 0:
             raise DeadlinePassedError(
-                "the deadline of the call passed before it was done: allow more time, or send "
+                "the call's deadline passed before the work was done: allow more time, or send "
                 "fewer frames at once"
             )
         if not self.alive():
@@ -52,13 +50,13 @@ _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 def current() -> Deadline | None:
-    """The deadline of the call that this thread works on, or None."""
+    """The deadline of the call that this thread works for, or None."""
     return _current.get()
 
 
 @contextmanager
 def working_for(deadline: Deadline) -> Iterator[None]:
-    """Everything inside works for one call."""
+    """Work for the call with this deadline inside the block."""
     token = _current.set(deadline)
     try:
         yield

@@ -1,12 +1,12 @@
-"""The gateway: the service, its health, its ports, and how it starts and stops."""
+"""The gateway: the service, its health and metrics, its ports, and how it starts and stops."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -16,7 +16,9 @@ from coverslip.errors import CoverslipError, EngineError
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving._stubs.coverslip_pb2_grpc import add_CoverslipServiceServicer_to_server
 from coverslip_serving.access import Access
-from coverslip_serving.limits import Limits, Room
+from coverslip_serving.calls import Calls
+from coverslip_serving.capacity import Capacity, Limits
+from coverslip_serving.credentials import ServerCredentials
 from coverslip_serving.log import Log
 from coverslip_serving.metrics import Metrics
 from coverslip_serving.opening import Opener
@@ -25,37 +27,13 @@ from coverslip_serving.spool import Spool
 from coverslip_serving.workers import Workers
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["CoverslipService"].full_name
-_SPARE_WORKERS = 16
-"""Threads beside the calls': for health, reflection and refusals, which must not wait for work."""
-
-
-@dataclass(frozen=True)
-class Tls:
-    """Certificates of a gateway that asks its clients for theirs.
-
-    Attributes
-    ----------
-    certificate, key : Path
-        The gateway's own, PEM.
-    client_roots : Path
-        Certificates of who may have signed the clients', PEM.
-    """
-
-    certificate: Path
-    key: Path
-    client_roots: Path
-
-    def credentials(self) -> Any:
-        """As gRPC wants them; a client without a certificate does not get through the handshake."""
-        pair = (self.key.read_bytes(), self.certificate.read_bytes())
-        return grpc.ssl_server_credentials(
-            [pair], self.client_roots.read_bytes(), require_client_auth=True
-        )
+_SPARE_THREADS = 16
+"""Threads beside the calls' own: for health, reflection and refusals, which must not wait."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a gateway is set up.
+    """Settings of a gateway.
 
     Attributes
     ----------
@@ -63,30 +41,30 @@ class Settings:
         ``host:port`` of the service; port 0 for any.
     limits : Limits
     access : Access
-    tls : Tls or None
-        Plain text where None.
+    tls : ServerCredentials or None
+        Plain text if None.
     spool : Path or None
-        Folder for instances under way; the system's for temporary files where None.
+        Folder for instances while they are worked on; the system's for temporary files if None.
     metrics : str
         ``host:port`` for Prometheus, HTTP; empty for none.
     health : str
-        ``host:port`` where health alone is told in plain text; empty for none. Probes without
-        certificates need it.
+        ``host:port`` that serves health and nothing else, in plain text; empty for none. Probes
+        without certificates need it.
     probe_seconds : float
-        Between two questions to the model whether it still answers; 0 to ask until it has answered
-        once.
+        Time between two probes of a model server; 0 for a model in process, which is probed until
+        it answers once.
     grace : float
         Seconds that calls have to finish when the gateway stops.
     model_version : int
-        Of a model in process; 0 where the engine tells.
+        Version of a model in process; 0 if the engine knows it.
     opener : Opener
-        Keys for opening records here; needs ``tls``.
+        Keys for opening records on this server; needs ``tls`` and an allow-list.
     """
 
     address: str = "127.0.0.1:50051"
     limits: Limits = field(default_factory=Limits)
     access: Access = field(default_factory=Access)
-    tls: Tls | None = None
+    tls: ServerCredentials | None = None
     spool: Path | None = None
     metrics: str = ""
     health: str = ""
@@ -96,7 +74,7 @@ class Settings:
     opener: Opener = field(default_factory=Opener)
 
     def __post_init__(self) -> None:
-        """Refuse what must never be, however it was asked for.
+        """Refuse unsafe settings, whoever made them.
 
         Raises
         ------
@@ -135,45 +113,45 @@ class Gateway:
         self._health = health.HealthServicer(
             experimental_non_blocking=True, experimental_thread_pool=futures.ThreadPoolExecutor(2)
         )
-        self._service = Service(
-            workers,
-            Room(settings.limits),
-            settings.access,
-            Spool(settings.spool),
-            self.metrics,
-            log,
-            settings.opener,
-        )
-        self._server = self._build()
-        self._health_server: Any = None
-        self._stop_metrics: Any = None
+        self._calls = Calls(Capacity(settings.limits), settings.access, self.metrics, log)
+        self._server = self._build_server()
+        self._health_server: grpc.Server | None = None
+        self._stop_metrics: Callable[[], None] | None = None
         self._stopping = threading.Event()
         self._probing = threading.Thread(target=self._probe, name="probe", daemon=True)
         self.port = 0
-        """Of the service, once started."""
+        """Port of the service, once it is started."""
         self.failed: CoverslipError | None = None
         """Why an engine in process never answered."""
-        self._tell(False)
+        self._publish(ready=False)
 
-    def _build(self) -> Any:
-        limits = self._settings.limits
-        workers = limits.calls + _SPARE_WORKERS
+    def _build_server(self) -> grpc.Server:
+        settings, limits = self._settings, self._settings.limits
+        threads = limits.calls + _SPARE_THREADS
         options = [
             ("grpc.max_receive_message_length", limits.message),
             ("grpc.max_send_message_length", -1),
-            # Two gateways on one port would share it without a word.
+            # Otherwise two gateways could share one port unnoticed.
             ("grpc.so_reuseport", 0),
-            # A caller that is gone without a goodbye is noticed and its calls end.
+            # Notice callers that vanished without closing the connection, and end their calls.
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ]
-        # Past this many gRPC itself refuses with RESOURCE_EXHAUSTED; nothing waits where it is not
-        # counted.
+        # Beyond this number gRPC itself refuses with RESOURCE_EXHAUSTED; no call waits uncounted.
         server = grpc.server(
-            futures.ThreadPoolExecutor(workers), options=options, maximum_concurrent_rpcs=workers
+            futures.ThreadPoolExecutor(threads), options=options, maximum_concurrent_rpcs=threads
         )
-        add_CoverslipServiceServicer_to_server(self._service, server)
+        service = Service(
+            self._workers,
+            self._calls,
+            limits,
+            settings.access,
+            Spool(settings.spool),
+            self.metrics,
+            settings.opener,
+        )
+        add_CoverslipServiceServicer_to_server(service, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (
             SERVICE,
@@ -184,26 +162,20 @@ class Gateway:
         return server
 
     def start(self) -> None:
-        """Open the ports and begin to ask the model; calls are refused until it answers.
+        """Open the ports and begin to probe the model. Calls are refused until it answers.
 
         Raises
         ------
         RuntimeError, OSError
-            A port is taken.
+            A port is taken, or a certificate cannot be read.
         """
         settings = self._settings
         if settings.tls is None:
             self.port = self._server.add_insecure_port(settings.address)
         else:
-            self.port = self._server.add_secure_port(settings.address, settings.tls.credentials())
+            self.port = self._server.add_secure_port(settings.address, settings.tls.for_port())
         if settings.health:
-            self._health_server = grpc.server(
-                futures.ThreadPoolExecutor(2), options=[("grpc.so_reuseport", 0)]
-            )
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
-            port = self._health_server.add_insecure_port(settings.health)
-            self._health_server.start()
-            self._log.write("listening", address=f"health {_split(settings.health)[0]}:{port}")
+            self._start_health_server()
         if settings.metrics:
             host, port = _split(settings.metrics)
             port, self._stop_metrics = self.metrics.serve(host, port)
@@ -216,8 +188,18 @@ class Gateway:
         )
         self._probing.start()
 
-    def _tell(self, ready: bool) -> None:
-        """Readiness, everywhere it is told."""
+    def _start_health_server(self) -> None:
+        address = self._settings.health
+        self._health_server = grpc.server(
+            futures.ThreadPoolExecutor(2), options=[("grpc.so_reuseport", 0)]
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
+        port = self._health_server.add_insecure_port(address)
+        self._health_server.start()
+        self._log.write("listening", address=f"health {_split(address)[0]}:{port}")
+
+    def _publish(self, *, ready: bool) -> None:
+        """Set readiness in health, metrics, the service and the log."""
         state = (
             health_pb2.HealthCheckResponse.SERVING
             if ready
@@ -226,8 +208,8 @@ class Gateway:
         for name in ("", SERVICE):
             self._health.set(name, state)
         self.metrics.ready.set(int(ready))
-        if ready != self._service.ready:
-            self._service.ready = ready
+        if ready != self._calls.ready:
+            self._calls.ready = ready
             version = self._workers.version or self._settings.model_version
             self.metrics.model_version.set(version)
             self._log.write(
@@ -235,41 +217,41 @@ class Gateway:
             )
 
     def _probe(self) -> None:
-        """Ask the model whether it answers."""
+        """Probe a model in process until it answers, a model server until the gateway stops."""
         remote = self._settings.probe_seconds > 0
         while not self._stopping.is_set():
             try:
                 self._workers.probe()
             except CoverslipError as error:
-                self._told(error)
+                self._probe_failed(error)
             except Exception as error:
-                # A runtime fails in ways of its own; readiness is what says so.
+                # Runtimes raise errors of their own; readiness must not depend on their kind.
                 self._log.unexpected(error)
-                self._told(EngineError("the engine failed; the log has where"))
+                self._probe_failed(EngineError("the engine failed; the log says where"))
             else:
                 if not self._stopping.is_set():
-                    self._tell(True)
+                    self._publish(ready=True)
                 if not remote:
                     return
             if self.failed is not None:
                 return
             self._stopping.wait(self._settings.probe_seconds)
 
-    def _told(self, error: CoverslipError) -> None:
+    def _probe_failed(self, error: CoverslipError) -> None:
         if not self._stopping.is_set():
-            self._tell(False)
+            self._publish(ready=False)
         if self._settings.probe_seconds <= 0:
-            # In process nothing will change by itself.
+            # A model in process does not recover by itself.
             self.failed = error
             self._log.write("failed", "error", code=error.code, engine=self._workers.name)
             self._server.stop(0)
 
     def wait(self) -> None:
-        """Until the server has ended."""
+        """Wait until the server has ended."""
         self._server.wait_for_termination()
 
     def stop(self) -> None:
-        """Say that no more is taken, finish what was taken, and close; idempotent."""
+        """Take no more calls, finish those that were taken, and close. Further calls do nothing."""
         if self._stopping.is_set():
             return
         self._stopping.set()

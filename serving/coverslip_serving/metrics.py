@@ -1,4 +1,4 @@
-"""Figures for Prometheus."""
+"""Metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+OK = "ok"
+"""In place of Coverslip's code, for calls and instances that succeeded."""
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
 class Metrics:
-    """Counts calls. No label holds anything of a patient or of a caller."""
+    """Counts calls and instances. No label holds anything of a patient or a caller."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -44,42 +46,42 @@ class Metrics:
         )
         self._engine = Histogram(
             "coverslip_engine_seconds",
-            "Time of the engine",
+            "Time of engine calls",
             ["signature"],
             buckets=_SECONDS,
             registry=registry,
         )
         self._retries = Gauge(
             "coverslip_engine_retries",
-            "Calls that were sent to the model server again",
+            "Attempts at calls to the model server after the first",
             registry=registry,
         )
 
     def watch_retries(self, retries: Callable[[], float]) -> None:
-        """Ask for the number of retries when scraped."""
+        """Read the number of retries at each scrape."""
         self._retries.set_function(retries)
 
     def observe_engine(self, signature: str, seconds: float) -> None:
-        """The engine answered, or failed."""
+        """Record the time of one engine call, whether it succeeded or failed."""
         self._engine.labels(signature).observe(seconds)
 
     def call(self, method: str, status: str, seconds: float) -> None:
-        """A call ended."""
+        """Record the end of a call."""
         self._calls.labels(method, status).inc()
         self._seconds.labels(method).observe(seconds)
 
     def instance(self, method: str, code: str, received: int, sent: int) -> None:
-        """An instance ended; ``code`` is ``ok`` or Coverslip's."""
+        """Record the end of an instance; ``code`` is `OK` or Coverslip's."""
         self._instances.labels(method, code).inc()
         self._bytes.labels("in").inc(received)
         self._bytes.labels("out").inc(sent)
 
     def refusal(self, code: str) -> None:
-        """A call or an instance failed."""
+        """Record that a call or an instance failed."""
         self._refusals.labels(code).inc()
 
     def serve(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
-        """Answer scrapes over HTTP.
+        """Answer scrapes over HTTP, in a thread.
 
         Returns
         -------

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from coverslip.errors import NoServerError
+from coverslip_serving import Client
 from coverslip_serving.access import is_loopback
-from coverslip_serving.client import Client, Credentials
+from coverslip_serving.credentials import Credentials
 
 
 def connect(arguments: argparse.Namespace) -> Client:
@@ -15,23 +16,18 @@ def connect(arguments: argparse.Namespace) -> Client:
     Raises
     ------
     NoServerError
-        A certificate cannot be read, or identities would cross a network in plain text.
+        Identities would cross a network in plain text.
+    CredentialsError
+        The certificates cannot be used.
     """
     if not (arguments.server_roots or arguments.plaintext or is_loopback(arguments.server)):
         raise NoServerError(
-            "plain text is spoken on loopback only: name --server-roots, --server-certificate "
-            "and --server-key, or say --plaintext if the "
-            "network is trusted"
+            "plain text is allowed on loopback only: name --server-roots, --server-certificate and "
+            "--server-key, or add --plaintext if the network is trusted"
         )
-    try:
-        return Client(arguments.server, _credentials(arguments), timeout=arguments.server_seconds)
-    except OSError as error:
-        raise NoServerError(
-            f"a certificate cannot be read ({type(error).__name__}): expected three PEM files"
-        ) from None
-
-
-def _credentials(arguments: argparse.Namespace) -> Credentials | None:
-    if not arguments.server_roots:
-        return None
-    return Credentials(arguments.server_roots, arguments.server_certificate, arguments.server_key)
+    credentials = None
+    if arguments.server_roots:
+        credentials = Credentials(
+            arguments.server_roots, arguments.server_certificate, arguments.server_key
+        )
+    return Client(arguments.server, credentials, timeout=arguments.server_seconds)

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's configurations in protobuf's text format, without TensorFlow."""
+"""TensorFlow Serving's configuration files in protobuf's text format, read without TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from google.protobuf.message import Message
 
 from coverslip_serving._stubs.ssl_config_pb2 import SslConfig
 
-_Parsed = TypeVar("_Parsed", bound=Message)
+_Config = TypeVar("_Config", bound=Message)
 
 
-def parsed(path: Path, message: _Parsed) -> _Parsed:
-    """A file's text as a message.
+def parse_text(path: Path, message: _Config) -> _Config:
+    """Fill a message with a file's text.
 
     Parameters
     ----------
     path : Path
     message : Message
-        Filled.
+        Filled and returned.
 
     Raises
     ------
     ValueError
-        It is not of that form.
+        The file does not have the message's form.
     """
     try:
         text_format.Parse(path.read_text(), message)
     except text_format.ParseError:
-        # What protobuf says may quote a line, and the line may be a key's.
+        # protobuf's message may quote a line, and the line may be a key's.
         raise ValueError(f"not a {message.DESCRIPTOR.name} in protobuf's text format") from None
     return message
 
 
 def read_ssl_config(path: Path) -> grpc.ServerCredentials:
-    """The server credentials that an ``ssl_config`` of TensorFlow Serving describes.
+    """The server credentials in an ``ssl_config`` of TensorFlow Serving.
 
     Raises
     ------
     ValueError
-        It is none, or has no key or certificate, or asks clients for certificates without saying
-        who signs them.
+        The file does not have that form, has no key or certificate, or asks clients for
+        certificates without naming their authorities.
     """
-    config = parsed(path, SslConfig())
+    config = parse_text(path, SslConfig())
     if not (config.server_key and config.server_cert):
         raise ValueError("the ssl_config has no server_key or no server_cert")
     if config.client_verify and not config.custom_ca:

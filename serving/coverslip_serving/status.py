@@ -1,9 +1,8 @@
-"""From Coverslip's errors to gRPC statuses with typed details, and back."""
+"""Turns Coverslip's errors into gRPC statuses with typed details, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import grpc
 from google.protobuf import any_pb2
@@ -47,6 +46,7 @@ _BY_CODE = {
     grpc.StatusCode.CANCELLED: ("cancelled",),
     grpc.StatusCode.UNIMPLEMENTED: ("decoder-missing",),
     grpc.StatusCode.INTERNAL: (
+        "credentials",
         "does-not-come-back",
         "engine",
         "error",
@@ -54,13 +54,14 @@ _BY_CODE = {
         "no-server",
         "output-exists",
         "remote",
+        "unknown-profile",
         "unreadable-file",
     ),
 }
 STATUS_OF: dict[str, grpc.StatusCode] = {
     code: status for status, codes in _BY_CODE.items() for code in codes
 }
-"""gRPC status of each of Coverslip's codes."""
+"""gRPC status by Coverslip's code."""
 
 
 def status_of(error: CoverslipError) -> grpc.StatusCode:
@@ -69,7 +70,7 @@ def status_of(error: CoverslipError) -> grpc.StatusCode:
 
 
 def reason_of(code: str) -> str:
-    """ErrorInfo's reason, as google.rpc wants it: ``record-too-large`` is ``RECORD_TOO_LARGE``."""
+    """ErrorInfo's reason in google.rpc's form: ``RECORD_TOO_LARGE`` for ``record-too-large``."""
     return code.upper().replace("-", "_")
 
 
@@ -91,15 +92,15 @@ def details_of(error: CoverslipError, request_id: str) -> bytes:
 
 
 def trailing(request_id: str, error: CoverslipError | None = None) -> list[tuple[str, str | bytes]]:
-    """Trailing metadata of a call."""
+    """Trailing metadata of a call, with details of its error if there is one."""
     metadata: list[tuple[str, str | bytes]] = [(REQUEST_ID, request_id)]
     if error is not None:
         metadata.append((_DETAILS, details_of(error, request_id)))
     return metadata
 
 
-def remote_error(error: Any) -> RemoteError:
-    """What a `grpc.RpcError` says, with its typed details."""
+def remote_error(error: grpc.RpcError) -> RemoteError:
+    """A `grpc.RpcError` as an error of ours, with its typed details."""
     metadata: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()
     code, request_id = "", ""
     for name, value in metadata:
@@ -113,7 +114,7 @@ def remote_error(error: Any) -> RemoteError:
     message = str(error.details() or "")
     if not code and error.code() is grpc.StatusCode.UNAVAILABLE:
         message = (
-            f"the server cannot be reached or went away ({message}): check its address, both "
-            "sides' certificates, and that it runs"
+            f"the server cannot be reached, or the connection broke ({message}): check its "
+            "address and that it runs"
         )
     return RemoteError(message, error.code().name, code, request_id)

@@ -1,4 +1,4 @@
-"""Arrays as TensorFlow's tensors on the wire, without TensorFlow."""
+"""Converts arrays to and from TensorFlow's tensors on the wire, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def to_tensor(array: NDArray[Any]) -> Tensor:
     Raises
     ------
     EngineError
-        Another type.
+        The array has another type.
     """
     number = _NUMBERS.get(array.dtype.newbyteorder("<"))
     if number is None:
         raise EngineError(
-            f"arrays of {array.dtype} do not go to a model: expected float32, int32 or uint8"
+            f"a model takes no arrays of {array.dtype}: expected float32, int32 or uint8"
         )
     tensor = Tensor(
         dtype=number, tensor_content=np.ascontiguousarray(array, dtype=_TYPES[number]).tobytes()
@@ -42,12 +42,12 @@ def to_tensor(array: NDArray[Any]) -> Tensor:
 
 
 def to_array(tensor: Tensor) -> NDArray[Any]:
-    """A tensor as an array. A model server may fill either of the two places that hold values.
+    """A tensor as an array. A model server may fill either of the two fields that hold values.
 
     Raises
     ------
     EngineError
-        Its type is none of ours, or values and shape disagree.
+        The tensor has another type, or its values do not fill its shape.
     """
     kind = _TYPES.get(tensor.dtype)
     shape = [dim.size for dim in tensor.tensor_shape.dim]
@@ -63,7 +63,7 @@ def to_array(tensor: Tensor) -> NDArray[Any]:
         listed = tensor.float_val if kind.kind == "f" else tensor.int_val
         values = np.fromiter(listed, dtype=kind, count=len(listed))
         if 0 < len(values) < count:
-            # The last value stands for all that are left out.
+            # The last value stands for all omitted ones.
             values = np.pad(values, (0, count - len(values)), mode="edge")
     if len(values) != count:
         raise EngineError(f"the model server sent {len(values)} values for shape {shape}")

@@ -1,4 +1,4 @@
-# The gateway: LiteRT in process, or before TensorFlow Serving. Build at the root of the source tree:
+# The gateway, with LiteRT in process or TensorFlow Serving behind it. Build at the root of the source tree:
 #   docker build -f serving/deploy/gateway.Dockerfile -t coverslip-gateway .
 FROM python:3.11-slim AS build
 WORKDIR /source

@@ -4,7 +4,7 @@ FROM tensorflow/serving:2.20.0
 COPY models/coverslip /models/coverslip
 COPY serving/deploy/models.config serving/deploy/batching_parameters.txt serving/deploy/monitoring.config /etc/coverslip/
 EXPOSE 8500 8501
-# Answers as contiguous bytes are several times quicker to take apart than lists of numbers. Batching is left to the operator:
+# Answers as contiguous bytes parse several times faster than lists of numbers. The operator decides on batching:
 # --enable_batching --batching_parameters_file=/etc/coverslip/batching_parameters.txt
 ENTRYPOINT ["tensorflow_model_server", "--port=8500", "--rest_api_port=8501", "--model_config_file=/etc/coverslip/models.config", \
     "--model_config_file_poll_wait_seconds=60", "--monitoring_config_file=/etc/coverslip/monitoring.config", \

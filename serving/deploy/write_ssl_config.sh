@@ -1,5 +1,5 @@
 #!/bin/sh
-# TensorFlow Serving wants certificates inside its ssl_config, not beside it. usage: write_ssl_config.sh KEY CERTIFICATE CLIENT_ROOTS
+# Prints an ssl_config of TensorFlow Serving, which holds certificates, not their paths. usage: write_ssl_config.sh KEY CERTIFICATE CLIENT_ROOTS
 set -eu
 quoted() { awk '{ printf "%s\\n", $0 }' "$1"; }
 umask 077

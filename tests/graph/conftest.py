@@ -1,36 +1,46 @@
-"""One small model in both forms, made once: the whole graph with a network that takes what is
-bright for body.
-"""
+"""A small model, exported once: the whole graph, with a network that outlines bright pixels."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
+from numpy.typing import NDArray
 
+from coverslip.engine import EmbedRequest, Engine
 from coverslip_edge.engine import RUNTIMES, LiteRtEngine, load_interpreter
 from coverslip_graph import export
 from coverslip_graph.engine import TensorFlowEngine
 
+Run = Callable[[EmbedRequest], dict[str, NDArray[Any]]]
+"""Runs the embed signature on a request."""
+
 
 class Bright(tf.Module):
-    """Body is what is brighter than the middle of the image's own range and 40 grey levels above
-    its darkest pixel.
-    """
+    """Outlines pixels above the middle of the image's range and 40 above its darkest pixel."""
 
     def __init__(self) -> None:
         super().__init__(name="bright")
         self.share = tf.Variable(0.5, trainable=False, name="share")
 
     def segment(self, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mask and score as `coverslip_graph.network.Network.segment` gives them."""
+        """Return mask and score as `coverslip_graph.network.Network.segment` does."""
         plane = tf.cast(pixels, tf.float32)
         low = tf.reduce_min(plane, axis=[1, 2], keepdims=True)
         high = tf.reduce_max(plane, axis=[1, 2], keepdims=True)
         mask = plane > tf.maximum(low + 40.0, low + (high - low) * self.share)
         return tf.cast(mask, tf.uint8), tf.cast(tf.reduce_any(mask, axis=[1, 2]), tf.float32)
+
+
+def outline_bright(pixels: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Outline one plane [H, W] as `Bright` does, in numpy."""
+    low, high = int(pixels.min()), int(pixels.max())
+    return (pixels > max(low + 40, low + (high - low) * 0.5)).astype(np.uint8)
 
 
 @pytest.fixture(scope="session")
@@ -57,8 +67,10 @@ def litert_engine(released: Path, request: pytest.FixtureRequest) -> LiteRtEngin
 
 
 @pytest.fixture(scope="session", params=["tensorflow", *RUNTIMES])
-def engine(released: Path, tensorflow_engine: TensorFlowEngine, request: pytest.FixtureRequest):
-    """Every runtime that is installed."""
+def engine(
+    released: Path, tensorflow_engine: TensorFlowEngine, request: pytest.FixtureRequest
+) -> Engine:
+    """The engine of every installed runtime."""
     if request.param == "tensorflow":
         return tensorflow_engine
     pytest.importorskip(request.param)
@@ -66,18 +78,16 @@ def engine(released: Path, tensorflow_engine: TensorFlowEngine, request: pytest.
 
 
 @pytest.fixture(scope="session")
-def runners(released: Path):
-    """The embed signature of every installed runtime, whole batches at a time: request in, outputs
-    by name out.
-    """
+def runners(released: Path) -> list[Run]:
+    """The embed signature of every installed runtime, run on whole batches."""
     saved = tf.saved_model.load(str(released / "coverslip" / "7"))
     signature = saved.signatures["embed"]
 
-    def tensorflow(wanted, _keep=saved):
+    def tensorflow(wanted: EmbedRequest, _keep: object = saved) -> dict[str, NDArray[Any]]:
         outputs = signature(**{name: tf.constant(value) for name, value in vars(wanted).items()})
         return {name: value.numpy() for name, value in outputs.items()}
 
-    def litert(runtime):
+    def litert(runtime: str) -> Run:
         runner = load_interpreter(
             released / "coverslip.tflite", 2, (runtime,)
         ).get_signature_runner("embed")

@@ -1,11 +1,10 @@
-"""Planes, requests and the reference's answer, for every test that compares a runtime with the
-reference.
-"""
+"""Planes and requests for tests that compare a runtime with the reference."""
 
 from __future__ import annotations
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from coverslip.engine import EmbedRequest
 from coverslip.scheme.profiles import ALL_SIXTEEN, LOW_FOUR, LOW_SIX, LOW_TEN
@@ -14,14 +13,15 @@ from coverslip.scheme.reference import ReferenceEngine
 KINDS = ("floor", "ceiling", "noise", "dark", "columns", "chequer", "ramp", "graded", "scene")
 RANGES = ((0, 255), (0, 511), (0, 1023), (0, 4095), (0, 65535), (-1024, 3071), (-32768, 32767))
 STEPS = (2.3, 6.0, 6.7, 8.0, 13.7, 63.1, 64.0, 724.0)
-"""Grey levels. With whole steps exact halves are common; `coverslip.scheme.quantise.TIE` settles
-them.
-"""
+"""Grey levels. At whole steps exact halves are common; `coverslip.scheme.quantise.TIE` decides."""
 
 
-def plane(kind: str, height: int, width: int, legal: tuple[int, int], seed: int) -> np.ndarray:
+def plane(
+    kind: str, height: int, width: int, legal: tuple[int, int], seed: int
+) -> NDArray[np.int32]:
     """One plane, int32 [height, width], inside the legal range."""
     lo, hi = legal
+    made: NDArray[np.int64]
     random = np.random.default_rng(seed)
     row, column = np.ogrid[:height, :width]
     if kind in ("floor", "ceiling"):
@@ -47,7 +47,7 @@ def plane(kind: str, height: int, width: int, legal: tuple[int, int], seed: int)
             random.integers((lo + hi) // 2, hi + 1, (height, width)),
             lo + random.integers(0, 12, (height, width)),
         )
-    return made.astype(np.int32)
+    return np.asarray(made, np.int32)
 
 
 def request(
@@ -110,8 +110,10 @@ def requests(draw: st.DrawFn, steps: tuple[float, ...] = STEPS) -> EmbedRequest:
     )
 
 
-def reference(wanted: EmbedRequest, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The reference's stego int32 [B, H, W] and carriers uint8 [B, Hb, Wb] around given masks."""
+def reference(
+    wanted: EmbedRequest, mask: NDArray[np.uint8]
+) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Embed around given masks with the reference: stego int32 [B, H, W], carriers [B, Hb, Wb]."""
     masks = iter(mask)
     embedded = ReferenceEngine(lambda _: next(masks)).embed(wanted)
     return embedded.stego, embedded.carriers

@@ -9,11 +9,11 @@ from coverslip.scheme import dct
 from coverslip_graph import blocks
 
 
-def test_the_basis_is_the_references():
+def test_the_basis_is_the_references() -> None:
     np.testing.assert_allclose(blocks.basis(), dct.BASIS, atol=1e-12)
 
 
-def test_forward_is_tf_signal_dct_along_both_axes():
+def test_forward_is_tf_signal_dct_along_both_axes() -> None:
     random = np.random.default_rng(1)
     block = random.normal(0, 100, (1, 3, 5, 16)).astype(np.float32)
     square = tf.reshape(block, [1, 3, 5, 4, 4])
@@ -26,7 +26,7 @@ def test_forward_is_tf_signal_dct_along_both_axes():
     )
 
 
-def test_forward_is_scipys_dctn():
+def test_forward_is_scipys_dctn() -> None:
     block = np.random.default_rng(2).normal(0, 100, (1, 1, 1, 16)).astype(np.float32)
     expected = fft.dctn(block.reshape(4, 4).astype(np.float64), norm="ortho")
     np.testing.assert_allclose(
@@ -34,14 +34,16 @@ def test_forward_is_scipys_dctn():
     )
 
 
-def test_inverse_undoes_forward():
+def test_inverse_undoes_forward() -> None:
     block = np.random.default_rng(3).normal(0, 100, (2, 3, 4, 16)).astype(np.float32)
     np.testing.assert_allclose(blocks.inverse(blocks.forward(block)), block, atol=1e-3)
 
 
 @given(st.integers(1, 3), st.integers(4, 40), st.integers(4, 40))
 @settings(max_examples=30, deadline=None)
-def test_blocks_are_cut_and_laid_back_without_change_and_edges_are_zero(batch, height, width):
+def test_blocks_are_cut_and_laid_back_without_change_and_edges_are_zero(
+    batch: int, height: int, width: int
+) -> None:
     planes = np.random.default_rng(height).integers(-32768, 65536, (batch, height, width))
     cut = blocks.to_blocks(tf.constant(planes, tf.float32))
     for index in range(batch):
@@ -54,6 +56,6 @@ def test_blocks_are_cut_and_laid_back_without_change_and_edges_are_zero(batch, h
     assert not back.any()
 
 
-def test_the_basis_cannot_be_written_to():
+def test_the_basis_cannot_be_written_to() -> None:
     with pytest.raises(ValueError, match="read-only"):
         blocks.basis()[0, 0] = 1

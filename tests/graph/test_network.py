@@ -157,9 +157,7 @@ class TestPaste:
 
 
 def refined(pixels: NDArray[np.int32], probability: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The mask uint8 [H, W] from an image [H, W] and a probability [CELLS, CELLS] over its
-    frame.
-    """
+    """Refine a probability [CELLS, CELLS] over the frame of an image [H, W]; mask uint8 [H, W]."""
     prepared = prepare(tf.constant(pixels[None]))
     mask = refine(
         tf.constant(probability[None]),
@@ -173,9 +171,7 @@ def refined(pixels: NDArray[np.int32], probability: NDArray[np.float32]) -> NDAr
 
 
 class TestRefine:
-    """A rim drawn a little wide goes to the edge that the pixels show; what the pixels do not show
-    stays as the network had it.
-    """
+    """A rim that is too wide moves to the edge in the pixels; else the network's mask stays."""
 
     @pytest.mark.parametrize("size", [(512, 512), (384, 274), (200, 256)])
     def test_a_wide_rim_goes_to_the_edge(self, size: tuple[int, int]) -> None:
@@ -229,7 +225,7 @@ class TestNetwork:
             network.load_weights(tmp_path / "other.npz")
 
     def test_outlines_a_head(self, network: Network) -> None:
-        path = get_testdata_file("J2K_pixelrep_mismatch.dcm")
+        path = str(get_testdata_file("J2K_pixelrep_mismatch.dcm"))
         pixels = pydicom.dcmread(path).pixel_array.astype(np.int32)
         opened = ndimage.binary_opening(
             pixels > -300, iterations=3

@@ -1,4 +1,4 @@
-"""A real CT with an invented patient, and servers as real processes on loopback."""
+"""A real CT with a fake patient, and servers as real processes on loopback."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import json
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
+from pydicom import dcmread
 
 from coverslip.crypto.keys import Identity
 
@@ -46,32 +50,30 @@ class Server:
             self._ended = True
             self._news.notify_all()
 
-    def wait_for(self, event, seconds=150, **fields):
-        def found():
-            return [
-                e
-                for e in self.lines
-                if e["event"] == event and all(e.get(k) == v for k, v in fields.items())
-            ]
+    def wait_for_line(self, matches, seconds=150):
+        """The last line of the log that matches, once there is one."""
+
+        def matching():
+            return [line for line in self.lines if matches(line)]
 
         with self._news:
-            assert self._news.wait_for(lambda: found() or self._ended, seconds), (
-                f"no {event} within {seconds} s: {self.lines}"
+            assert self._news.wait_for(lambda: matching() or self._ended, seconds), (
+                f"no such line within {seconds} s: {self.lines}"
             )
-            assert found(), f"ended without {event}: {self.lines} {''.join(self.other)}"
-            return found()[-1]
+            assert matching(), f"ended without it: {self.lines} {''.join(self.other)}"
+            return matching()[-1]
+
+    def wait_for(self, event, seconds=150, **fields):
+        wanted = {"event": event, **fields}
+        return self.wait_for_line(lambda line: wanted.items() <= line.items(), seconds)
 
     def address(self, kind="grpc"):
-        with self._news:
-            pass
-        self.wait_for("listening")
-        for _ in range(600):
-            for line in self.lines:
-                words = line.get("address", "").split()
-                if line["event"] == "listening" and (words[0] == kind or len(words) == 1):
-                    return words[-1]
-            threading.Event().wait(0.1)
-        raise AssertionError(f"no address of {kind}")
+        def is_address(line):
+            # The stand-in for a model server has one port, whose kind it does not say.
+            words = line.get("address", "").split()
+            return line["event"] == "listening" and words[0] in (kind, words[-1])
+
+        return self.wait_for_line(is_address)["address"].split()[-1]
 
     def stop(self):
         self.process.terminate()
@@ -82,6 +84,45 @@ class Server:
     def kill(self):
         self.process.kill()
         self.process.wait(60)
+
+
+def until(condition, seconds=120.0):
+    """Wait for a condition that nothing announces."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, f"it did not happen within {seconds} s"
+        time.sleep(0.005)
+
+
+def figures(server):
+    """A gateway's metrics by name and labels."""
+    with urllib.request.urlopen(f"http://{server.address('metrics')}/metrics") as answer:
+        lines = [
+            line.rpartition(" ")
+            for line in answer.read().decode().splitlines()
+            if not line.startswith("#")
+        ]
+    return {name: float(value) for name, _, value in lines}
+
+
+def worker_processes(server):
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def seconds_worked(processes):
+    """Seconds of a core that worker processes have used."""
+    return sum(process.cpu_times().user for process in processes)
+
+
+def repeat_frames(cover, frames, path):
+    """Write a native instance of many frames, all of them the cover's."""
+    dataset = dcmread(cover)
+    dataset.decompress()
+    dataset.NumberOfFrames = frames
+    dataset.PixelData = dataset.PixelData * frames
+    dataset.save_as(path)
+    return path
 
 
 @contextmanager

@@ -14,10 +14,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from coverslip import errors as core
+from coverslip_serving import (
+    Client,
+    Credentials,
+    CredentialsError,
+    CredentialsProblem,
+    RemoteError,
+)
 from coverslip_serving import errors as serving
 from coverslip_serving.access import Access, Right, is_loopback
-from coverslip_serving.client import Client, Credentials
-from coverslip_serving.errors import BadRequestError, NotAllowedError, RemoteError
+from coverslip_serving.errors import BadRequestError, NotAllowedError
 from coverslip_serving.log import Log
 from coverslip_serving.status import STATUS_OF
 from tests.paths import ROOT
@@ -131,10 +137,13 @@ def test_certificates_and_rights_decide_who_may_do_what(tmp_path, cover, identit
             with pytest.raises(RemoteError) as refused:
                 list(ris.extract_series([("x", cover)], identity))
             assert refused.value.status == "PERMISSION_DENIED"
-        for wrong in (client("ris.example.org", stranger), Client(target, timeout=5)):
-            with wrong, pytest.raises(RemoteError) as refused:
+        for wrong, problem in (
+            (client("ris.example.org", stranger), CredentialsProblem.CLIENT_NOT_ACCEPTED),
+            (Client(target, timeout=5), CredentialsProblem.TLS_EXPECTED),
+        ):
+            with wrong, pytest.raises(CredentialsError) as failed:
                 wrong.segment(cover)
-            assert refused.value.status == "UNAVAILABLE"
+            assert failed.value.problem is problem
         assert server.wait_for("call", method="Embed", status="OK")["client"] == "ris.example.org"
 
 

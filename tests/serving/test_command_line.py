@@ -29,7 +29,7 @@ def run(*words):
     return main([str(word) for word in words])
 
 
-def told(capsys):
+def results(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -52,7 +52,7 @@ def test_embed_and_extract_through_a_server_are_those_of_this_machine(
         == 0
     )
     assert run("embed", cover, "--to", identity.recipient, "-o", here, "--json") == 0
-    remote, local = told(capsys)
+    remote, local = results(capsys)
     assert set(local) - set(remote) == {"changed_outside"} and not set(remote) - set(local)
     assert (remote["recorded"], remote["frames_carrying"], remote["profile"]) == (
         local["recorded"],
@@ -73,13 +73,13 @@ def test_embed_and_extract_through_a_server_are_those_of_this_machine(
         == 0
     )
     assert run("extract", there, *words) == 0
-    remote, local = told(capsys)
+    remote, local = results(capsys)
     assert remote.pop("restored") == str(tmp_path / "restored" / "there.dcm")
     assert remote == local
     assert dcmread(tmp_path / "restored" / "there.dcm").PatientName == dcmread(cover).PatientName
 
 
-def test_a_file_is_passed_over_and_the_rest_goes_on(
+def test_a_bad_file_is_reported_and_the_rest_goes_on(
     gateway, cover, identity, key, tmp_path, capsys
 ):
     folder = tmp_path / "in"
@@ -91,7 +91,7 @@ def test_a_file_is_passed_over_and_the_rest_goes_on(
         run("embed", folder, "--to", identity.recipient, "-o", tmp_path / "out", "--json", *words)
         == 1
     )
-    bad, good = told(capsys)
+    bad, good = results(capsys)
     assert (bad["status"], bad["code"], good["status"]) == ("failed", "not-an-image", "done")
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["b.dcm"]
     assert run("extract", tmp_path / "out", "--identity", key, "--no-model", *words) == 0
@@ -124,13 +124,13 @@ def test_sealed_here_the_server_sees_no_identity(gateway, cover, identity, key, 
         "--seal-here",
     ]
     assert run("embed", cover, *words) == 0
-    (report,) = told(capsys)
+    (report,) = results(capsys)
     assert report["recorded"] == 0 and report["sealed_bytes"] > 100
     assert run("extract", stego, "--identity", key, "--json") == 0
-    assert told(capsys)[0]["attributes"] > 20
+    assert results(capsys)[0]["attributes"] > 20
 
 
-def test_certificates_are_shown_and_a_right_that_is_missing_is_told(
+def test_certificates_are_shown_and_a_missing_right_is_reported(
     cover, identity, key, tmp_path, capsys
 ):
     authority = Authority(tmp_path, "roots")
@@ -159,7 +159,7 @@ def test_certificates_are_shown_and_a_right_that_is_missing_is_told(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["code"] == "not-allowed"
 
 
-def test_a_server_that_is_not_there_is_told_for_each_file(cover, identity, tmp_path, capsys):
+def test_an_unreachable_server_is_reported_for_each_file(cover, identity, tmp_path, capsys):
     assert (
         run(
             "embed",

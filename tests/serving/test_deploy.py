@@ -44,9 +44,9 @@ def message(name, module):
 
 @cache
 def restated():
-    here = ROOT
-    with tempfile.TemporaryDirectory() as made:
-        target = Path(made) / "set"
+    here = Path(__file__).parent
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "set"
         words = [
             sys.executable,
             "-m",
@@ -79,7 +79,8 @@ def test_the_models_config_is_tensorflow_serving_s_and_its_labels_name_loaded_ve
 
 def test_the_stand_in_serves_the_models_config(tmp_path):
     pytest.importorskip("tensorflow_serving")
-    from coverslip_serving.model_server import Models, read_config
+    from coverslip_serving.model_server import read_config
+    from coverslip_serving.saved_models import Models
 
     path = tmp_path / "models.config"
     text = (DEPLOY / "models.config").read_text()

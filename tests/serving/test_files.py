@@ -4,8 +4,9 @@ import pytest
 from pydicom import dcmread
 
 from coverslip.errors import OutputExistsError
-from coverslip_serving.client import Client
+from coverslip_serving import Client
 from coverslip_serving.errors import RemoteError
+from tests.serving.conftest import repeat_frames
 
 pytestmark = pytest.mark.slow
 """These tests start servers."""
@@ -23,16 +24,12 @@ def client(gateway):
 def test_a_file_of_many_frames_goes_into_a_file_and_its_record_comes_back(
     client, cover, identity, tmp_path
 ):
-    dataset = dcmread(cover)
-    dataset.decompress()
-    dataset.NumberOfFrames = FRAMES
-    dataset.PixelData = dataset.PixelData * FRAMES
     source, target = tmp_path / "source.dcm", tmp_path / "target.dcm"
-    dataset.save_as(source)
+    repeat_frames(cover, FRAMES, source)
     done = client.embed_to_file(source, target, identity.recipient)
     assert done.instance == b"" and done.report.frames == done.report.frames_carrying == FRAMES
-    found = client.extract_file(target, identity)
-    assert len(found.record) == done.report.recorded > 20
+    result = client.extract_file(target, identity)
+    assert len(result.record) == done.report.recorded > 20
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source.dcm", "target.dcm"]
 
 
@@ -45,7 +42,7 @@ def test_nothing_appears_where_the_gateway_refuses(client, identity, tmp_path):
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_what_is_there_is_replaced_only_when_that_is_said_and_the_source_never(
+def test_an_existing_target_is_replaced_only_on_request_and_the_source_never(
     client, cover, identity, tmp_path
 ):
     target = tmp_path / "target.dcm"

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,18 +22,27 @@ from coverslip.crypto.keys import Identity
 from coverslip.dicom.instance import read_instance
 from coverslip.models import ModelKind, find_model
 from coverslip.scheme.profiles import DEFAULT
+from coverslip_serving import Client, EmbedResult, ExtractResult, seal_instance
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
-from coverslip_serving.client import Client, Embedded, Extracted, seal_instance
 from coverslip_serving.errors import RemoteError
-from coverslip_serving.limits import MIB
-from coverslip_serving.spool import memory_for
-from tests.serving.conftest import running
+from coverslip_serving.memory import estimate_memory
+from coverslip_serving.sizes import MIB
+from coverslip_serving.status import remote_error
+from tests.serving.conftest import (
+    figures,
+    repeat_frames,
+    running,
+    seconds_worked,
+    until,
+    worker_processes,
+)
 
 pytestmark = pytest.mark.slow
 """These tests start servers."""
 
 SERVICE = "coverslip.v1.CoverslipService"
+UNLIMITED = [("grpc.max_receive_message_length", -1)]
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +62,10 @@ def calls(server, method):
 
 def test_the_identity_comes_back_through_the_gateway(client, cover, identity, stego, tmp_path):
     (tmp_path / "stego.dcm").write_bytes(stego.instance)
-    found = client.extract(stego.instance, identity)
-    restored = pipeline.restore(read_instance(tmp_path / "stego.dcm"), found.record).dataset
+    result = client.extract(stego.instance, identity)
+    restored = pipeline.restore(read_instance(tmp_path / "stego.dcm"), result.record).dataset
     original = dcmread(cover)
-    assert stego.report.frames_carrying == 1 and stego.report.recorded == len(found.record) > 20
+    assert stego.report.frames_carrying == 1 and stego.report.recorded == len(result.record) > 20
     assert restored.PatientName == original.PatientName and restored.PatientID == original.PatientID
     assert str(original.PatientName).encode() not in stego.instance
 
@@ -72,7 +80,7 @@ def test_what_is_extracted_is_sealed(gateway, identity, stego, cover):
     assert len(pipeline.open_frame(answer.sealed, identity)) > 20
 
 
-def test_another_identity_is_told_that_it_is_not_its_record(client, stego):
+def test_another_identity_is_refused_with_the_reason(client, stego):
     with pytest.raises(RemoteError) as refused:
         client.extract(stego.instance, Identity.generate())
     assert (refused.value.status, refused.value.code) == ("FAILED_PRECONDITION", "wrong-key")
@@ -93,27 +101,27 @@ def test_the_outline_is_that_of_the_engine(client, cover):
 
 
 def test_inspect_says_what_fits(client, cover):
-    seen = client.inspect(cover)
-    assert (seen.rows, seen.columns, seen.frames) == (512, 512, 1)
-    assert 0 < seen.background < 1 and 0 < seen.body < 1 and seen.recorded > 20
-    assert {fit.profile for fit in seen.profiles if fit.fits} >= {"faint", "default"}
+    inspection = client.inspect(cover)
+    assert (inspection.rows, inspection.columns, inspection.frames) == (512, 512, 1)
+    assert 0 < inspection.background < 1 and 0 < inspection.body < 1 and inspection.recorded > 20
+    assert {fit.profile for fit in inspection.profiles if fit.fits} >= {"faint", "default"}
 
 
-def test_a_series_passes_over_a_bad_instance(client, cover, identity, tmp_path):
+def test_a_bad_instance_does_not_end_a_series(client, cover, identity, tmp_path):
     bad = tmp_path / "bad.dcm"
     bad.write_bytes(b"no DICOM at all")
     embedded = list(
         client.embed_series([("one", cover), ("bad", bad), ("two", cover)], identity.recipient)
     )
     assert [answer.label for answer in embedded] == ["one", "bad", "two"]
-    assert [type(answer) for answer in embedded] == [Embedded, RemoteError, Embedded]
+    assert [type(answer) for answer in embedded] == [EmbedResult, RemoteError, EmbedResult]
     assert (embedded[1].status, embedded[1].code) == ("INVALID_ARGUMENT", "not-an-image")
     files = []
     for answer in (embedded[0], embedded[2]):
         files.append((answer.label, tmp_path / answer.label))
         files[-1][1].write_bytes(answer.instance)
     extracted = list(client.extract_series([*files, ("cover", cover)], identity))
-    assert [type(answer) for answer in extracted] == [Extracted, Extracted, RemoteError]
+    assert [type(answer) for answer in extracted] == [ExtractResult, ExtractResult, RemoteError]
     assert extracted[0].record == extracted[1].record and extracted[2].code == "no-message"
 
 
@@ -197,11 +205,9 @@ def test_bad_input_gets_the_right_status_and_the_server_lives(gateway, client, c
         for request, status, code in cases:
             with pytest.raises(grpc.RpcError) as refused:
                 CoverslipServiceStub(channel).Embed(request, timeout=30)
-            from coverslip_serving.status import remote_error
-
-            told = remote_error(refused.value)
-            assert (told.status, told.code) == (status, code), str(told)
-            assert len(str(told).split()) > 5 and len(told.request_id) == 32
+            error = remote_error(refused.value)
+            assert (error.status, error.code) == (status, code), str(error)
+            assert len(str(error).split()) > 5 and len(error.request_id) == 32
     assert client.segment(cover).masks.any()
 
 
@@ -222,8 +228,9 @@ def test_pixels_of_a_type_that_cannot_carry_are_refused_in_a_call_and_in_a_serie
     with pytest.raises(RemoteError) as refused:
         client.embed(path, identity.recipient)
     (failure, done) = client.embed_series([("wrong", path), ("right", cover)], identity.recipient)
-    for told in (refused.value, failure):
-        assert (told.status, told.code) == ("INVALID_ARGUMENT", code) and len(str(told).split()) > 5
+    for error in (refused.value, failure):
+        assert (error.status, error.code) == ("INVALID_ARGUMENT", code)
+        assert len(str(error).split()) > 5
     assert done.label == "right" and done.instance
 
 
@@ -258,20 +265,26 @@ def test_garbage_in_place_of_a_message_is_refused(gateway, client, cover):
     assert client.segment(cover).masks.any()
 
 
-def test_a_deadline_and_a_cancellation_end_the_call(gateway, cover, identity):
-    request = pb.EmbedRequest(
-        instance=cover.read_bytes(), options=pb.EmbedOptions(recipient=str(identity.recipient))
-    )
-    with grpc.insecure_channel(gateway.address()) as channel:
+def test_a_deadline_and_a_cancellation_end_the_call(gateway, cover, identity, tmp_path):
+    """On the server too: the caller's own status would say so in any case."""
+    many = repeat_frames(cover, 16, tmp_path / "many.dcm")
+    options = pb.EmbedOptions(recipient=str(identity.recipient))
+    request = pb.EmbedRequest(instance=many.read_bytes(), options=options)
+    workers = worker_processes(gateway)
+    with grpc.insecure_channel(gateway.address(), UNLIMITED) as channel:
         stub = CoverslipServiceStub(channel)
         with pytest.raises(grpc.RpcError) as late:
-            stub.Embed(request, timeout=0.03)
+            stub.Embed(request, timeout=0.3, metadata=[("x-request-id", "late")])
         assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        future = stub.Embed.future(request, timeout=30)
-        time.sleep(0.02)
+        line = gateway.wait_for("call", 30, request_id="late")
+        assert line["status"] in ("DEADLINE_EXCEEDED", "CANCELLED")
+        before = seconds_worked(workers)
+        future = stub.Embed.future(request, timeout=60, metadata=[("x-request-id", "cancelled")])
+        until(lambda: seconds_worked(workers) > before + 0.05)
+        assert not future.done()
         future.cancel()
-        assert future.code() is grpc.StatusCode.CANCELLED
-        assert stub.Embed(request, timeout=30).instance
+        assert gateway.wait_for("call", 30, request_id="cancelled")["status"] == "CANCELLED"
+        assert stub.Embed(request, timeout=60).instance
 
 
 def test_the_request_id_is_logged_and_comes_back(gateway, cover, identity):
@@ -290,7 +303,8 @@ def test_the_request_id_is_logged_and_comes_back(gateway, cover, identity):
 
 
 def test_no_identity_is_in_the_log(gateway, client, cover, identity, stego):
-    client.extract(stego.instance, identity)
+    client.extract(stego.instance, identity, request_id="last-of-these")
+    gateway.wait_for("call", request_id="last-of-these")
     dataset = dcmread(cover)
     text = json.dumps(gateway.lines) + "".join(gateway.other)
     names = (
@@ -337,7 +351,7 @@ def test_health_reflection_and_figures(gateway, stego):
     )
 
 
-def test_limits_refuse_with_a_sentence_instead_of_falling_over(cover, identity):
+def test_limits_refuse_with_a_sentence_instead_of_falling_over(cover, identity, tmp_path):
     words = (
         "--listen",
         "127.0.0.1:0",
@@ -370,14 +384,10 @@ def test_limits_refuse_with_a_sentence_instead_of_falling_over(cover, identity):
         with pytest.raises(RemoteError) as large:
             client.embed(bytes(3 << 20), identity.recipient)
         assert large.value.status == "RESOURCE_EXHAUSTED"
-        dataset = dcmread(cover)
-        dataset.decompress()
-        dataset.NumberOfFrames = 3
-        dataset.PixelData = dataset.PixelData * 3
-        many = cover.with_name("many.dcm")
-        dataset.save_as(many)
+        many = repeat_frames(cover, 3, tmp_path / "many.dcm")
         ((failure),) = list(client.embed_series([("many", many)], identity.recipient))
         assert (failure.status, failure.code) == ("RESOURCE_EXHAUSTED", "too-large")
+        dataset = dcmread(many)
         dataset.NumberOfFrames = 3000
         dataset.PixelData = dataset.PixelData[:1024]
         dataset.save_as(many)
@@ -389,7 +399,7 @@ def test_limits_refuse_with_a_sentence_instead_of_falling_over(cover, identity):
 
 def test_calls_that_wait_are_not_refused_for_memory_they_do_not_use(cover, identity):
     """Memory for one instance, a turn for one: five callers at once are all served."""
-    memory = str(memory_for(cover) // MIB + 1)
+    memory = str(estimate_memory(cover) // MIB + 1)
     words = ("--listen", "127.0.0.1:0", "--parallel", "1", "--memory-mib", memory)
     with (
         running("serve", *words) as server,
@@ -400,16 +410,19 @@ def test_calls_that_wait_are_not_refused_for_memory_they_do_not_use(cover, ident
     assert all(answer.instance for answer in answers)
 
 
-def test_stopping_finishes_what_was_taken(cover, identity):
-    with running("serve", "--listen", "127.0.0.1:0") as server, Client(server.address()) as client:
+def test_stopping_finishes_what_was_taken(cover, identity, tmp_path):
+    many = repeat_frames(cover, 8, tmp_path / "many.dcm")
+    words = ("--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0")
+    with running("serve", *words) as server, Client(server.address()) as client:
         answers = []
         threads = [
-            threading.Thread(target=lambda: answers.append(client.embed(cover, identity.recipient)))
+            threading.Thread(target=lambda: answers.append(client.embed(many, identity.recipient)))
             for _ in range(4)
         ]
         for thread in threads:
             thread.start()
-        time.sleep(0.15)
+        until(lambda: figures(server)["coverslip_calls_running"] == 4)
+        assert not answers
         assert server.stop() == 0
         for thread in threads:
             thread.join()

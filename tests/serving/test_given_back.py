@@ -6,21 +6,26 @@ from __future__ import annotations
 
 import threading
 import time
-import urllib.request
 
 import grpc
 import pytest
-from pydicom import dcmread
 
+from coverslip_serving import Client
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
-from coverslip_serving.arrivals import arriving
-from coverslip_serving.client import Client
 from coverslip_serving.errors import IdleError
-from coverslip_serving.limits import MIB
-from coverslip_serving.spool import memory_for
+from coverslip_serving.idle_limits import limit_waiting
+from coverslip_serving.memory import estimate_memory
+from coverslip_serving.sizes import MIB
 from coverslip_serving.status import remote_error
-from tests.serving.conftest import running
+from tests.serving.conftest import (
+    figures,
+    repeat_frames,
+    running,
+    seconds_worked,
+    until,
+    worker_processes,
+)
 
 pytestmark = pytest.mark.slow
 """These tests start servers."""
@@ -31,13 +36,7 @@ FRAMES = 24
 @pytest.fixture(scope="module")
 def many(cover, tmp_path_factory):
     """Work for a second or more."""
-    dataset = dcmread(cover)
-    dataset.decompress()
-    dataset.NumberOfFrames = FRAMES
-    dataset.PixelData = dataset.PixelData * FRAMES
-    path = tmp_path_factory.mktemp("many") / "many.dcm"
-    dataset.save_as(path)
-    return path
+    return repeat_frames(cover, FRAMES, tmp_path_factory.mktemp("many") / "many.dcm")
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +46,10 @@ def spool(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(many, spool):
-    """Room for one call, and memory for one of the instances: whatever is not given back shows in
-    the next call.
+    """Capacity for one call, and memory for one instance: what is not given back shows in the next
+    call.
     """
-    memory = str(memory_for(many) // MIB + 1)
+    memory = str(estimate_memory(many) // MIB + 1)
     words = [
         "--calls",
         "1",
@@ -73,23 +72,6 @@ def stub(server):
         server.address(), [("grpc.max_receive_message_length", -1)]
     ) as channel:
         yield CoverslipServiceStub(channel)
-
-
-def figures(server):
-    with urllib.request.urlopen(f"http://{server.address('metrics')}/metrics") as answer:
-        lines = [
-            line.rpartition(" ")
-            for line in answer.read().decode().splitlines()
-            if not line.startswith("#")
-        ]
-    return {name: float(value) for name, _, value in lines}
-
-
-def until(condition, seconds=120.0):
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -141,10 +123,9 @@ def test_a_stream_that_brings_nothing_is_ended_with_a_sentence(
     with pytest.raises(grpc.RpcError) as refused:
         list(stub.EmbedSeries(requests, timeout=30))
     quiet.set()
-    told = remote_error(refused.value)
-    assert (told.status, told.code) == ("DEADLINE_EXCEEDED", "idle") and "nothing for 1 s" in str(
-        told
-    )
+    error = remote_error(refused.value)
+    assert (error.status, error.code) == ("DEADLINE_EXCEEDED", "idle")
+    assert "nothing for 1 s" in str(error)
     assert 0.9 < time.monotonic() - started < 25
     assert ended(server, "EmbedSeries", "DEADLINE_EXCEEDED") == before + 1
 
@@ -155,11 +136,12 @@ def test_work_that_takes_longer_than_the_limit_is_not_idle(server, identity, man
     assert first.report.frames == FRAMES
 
 
-def worked_on(spool, instance):
+def worked_on(server, spool, instance):
     """Wait until an instance has arrived, and its work has begun."""
-    size = instance.stat().st_size
+    workers, size = worker_processes(server), instance.stat().st_size
+    before = seconds_worked(workers)
     until(lambda: any(path.stat().st_size == size for path in spool.rglob("cover.dcm")))
-    time.sleep(0.2)
+    until(lambda: seconds_worked(workers) > before + 0.1)
 
 
 def test_a_caller_who_cancels_an_embedding_leaves_nothing_behind(
@@ -171,7 +153,7 @@ def test_a_caller_who_cancels_an_embedding_leaves_nothing_behind(
             instance=many.read_bytes(), options=pb.EmbedOptions(recipient=str(identity.recipient))
         )
     )
-    worked_on(spool, many)
+    worked_on(server, spool, many)
     assert not call.done()
     call.cancel()
     until(lambda: ended(server, "Embed", "CANCELLED") == cancelled + 1)
@@ -191,7 +173,7 @@ def test_a_caller_who_cancels_a_series_while_it_is_worked_on_leaves_nothing_behi
 ):
     cancelled = ended(server, "EmbedSeries", "CANCELLED")
     call = stub.EmbedSeries(series(many, identity))
-    worked_on(spool, many)
+    worked_on(server, spool, many)
     call.cancel()
     until(lambda: ended(server, "EmbedSeries", "CANCELLED") == cancelled + 1)
 
@@ -211,9 +193,9 @@ def test_a_caller_who_does_not_read_is_cut_off(server, stub, many, identity, giv
     call = stub.EmbedSeries(series(many, identity))
     assert next(call).start.label == "one"
     until(lambda: ended(server, "EmbedSeries", "CANCELLED") == cancelled + 1)
-    with pytest.raises(grpc.RpcError) as told:
+    with pytest.raises(grpc.RpcError) as ended_call:
         list(call)
-    assert told.value.code() is grpc.StatusCode.CANCELLED
+    assert ended_call.value.code() is grpc.StatusCode.CANCELLED
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.3])
@@ -223,17 +205,25 @@ def test_a_deadline_that_passes_leaves_nothing_behind(
     request = pb.EmbedRequest(
         instance=many.read_bytes(), options=pb.EmbedOptions(recipient=str(identity.recipient))
     )
-    with pytest.raises(grpc.RpcError) as late:
+    late = {"event": "call", "method": "Embed"}
+    before = sum(late.items() <= line.items() for line in server.lines)
+    with pytest.raises(grpc.RpcError) as refused:
         stub.Embed(request, timeout=seconds)
-    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert refused.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    if seconds > 0.1:
+        # The call reached the server, which must have ended it too.
+        until(lambda: sum(late.items() <= line.items() for line in server.lines) > before)
+        line = server.wait_for("call", method="Embed")
+        assert line["status"] in ("DEADLINE_EXCEEDED", "CANCELLED")
 
 
-def test_the_server_s_own_limit_is_told_with_a_sentence(cover, many, identity):
+def test_the_server_s_own_limit_is_reported_with_a_sentence(cover, identity, tmp_path):
+    longer = repeat_frames(cover, 3 * FRAMES, tmp_path / "longer.dcm")
     with (
-        running("serve", "--listen", "127.0.0.1:0", "--seconds", "0.4") as server,
+        running("serve", "--listen", "127.0.0.1:0", "--seconds", "2") as server,
         Client(server.address()) as client,
     ):
-        ((answer),) = list(client.embed_series([("x", many)], identity.recipient))
+        (answer,) = client.embed_series([("x", longer)], identity.recipient)
         assert (answer.status, answer.code) == (
             "DEADLINE_EXCEEDED",
             "deadline-passed",
@@ -246,13 +236,13 @@ def test_what_the_stream_raises_is_raised_and_its_end_is_its_end():
         yield 1
         raise RuntimeError("gone")
 
-    with arriving(broken(), 5.0) as arrivals:
+    with limit_waiting(broken(), 5.0) as arrivals:
         assert next(arrivals) == 1
         with pytest.raises(RuntimeError, match="gone"):
             next(arrivals)
-    with arriving(iter([1, 2]), 5.0) as arrivals:
+    with limit_waiting(iter([1, 2]), 5.0) as arrivals:
         assert list(arrivals) == [1, 2] and list(arrivals) == []
     quiet = threading.Event()
-    with arriving(iter(quiet.wait, None), 0.05) as arrivals, pytest.raises(IdleError):
+    with limit_waiting(iter(quiet.wait, None), 0.05) as arrivals, pytest.raises(IdleError):
         next(arrivals)
     quiet.set()

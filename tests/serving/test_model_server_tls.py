@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from coverslip_serving.client import Client
+from coverslip_serving import Client
+from coverslip_serving.credentials import Credentials
 from coverslip_serving.errors import EngineUnavailableError, RemoteError
 from coverslip_serving.ssl_config import read_ssl_config
-from coverslip_serving.tf_serving import TfServingEngine, TlsFiles
+from coverslip_serving.tf_serving import TfServingEngine
 from tests.paths import ROOT
 from tests.serving.conftest import running
 from tests.serving.test_access import Authority
@@ -80,13 +81,19 @@ def refused(server, tls):
 
 def test_a_server_that_others_signed_is_not_spoken_to(server, authority, stranger):
     certificate, key = authority.issue("gateway")
-    refused(server, TlsFiles(stranger.roots, certificate, key))
+    refused(server, Credentials(stranger.roots, certificate, key))
 
 
 def test_a_gateway_without_a_certificate_of_theirs_is_not_answered(server, authority, stranger):
-    refused(server, TlsFiles(authority.roots))
-    refused(server, TlsFiles(authority.roots, *stranger.issue("gateway")))
+    refused(server, Credentials(authority.roots))
+    refused(server, Credentials(authority.roots, *stranger.issue("gateway")))
     refused(server, None)
+    # With the right certificate the same server answers, in the same time.
+    engine = TfServingEngine(
+        server.address(), timeout=20, tls=Credentials(authority.roots, *authority.issue("gateway"))
+    )
+    assert engine.segment(PIXELS).mask.shape == PIXELS.shape
+    engine.close()
 
 
 def test_a_gateway_that_does_not_trust_its_model_server_is_not_ready_and_says_so(
@@ -105,10 +112,10 @@ def test_a_gateway_that_does_not_trust_its_model_server_is_not_ready_and_says_so
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=10
             )
-        with Client(gateway.address()) as client, pytest.raises(RemoteError) as told:
+        with Client(gateway.address()) as client, pytest.raises(RemoteError) as refusal:
             client.segment(cover)
     assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
-    assert (told.value.status, told.value.code) == ("UNAVAILABLE", "not-ready")
+    assert (refusal.value.status, refusal.value.code) == ("UNAVAILABLE", "not-ready")
 
 
 @pytest.mark.parametrize(

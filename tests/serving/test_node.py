@@ -50,13 +50,14 @@ def test_node_embeds_and_gets_a_sealed_record_that_the_key_opens(
     ]
     done = node(*words)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    printed = json.loads(done.stdout)
     record = pipeline.open_frame(sealed.read_bytes(), identity)
-    assert told["rows"] == 512 and "default" in told["fitting"]
-    assert told["recorded"] == len(record) > 20 and told["sealedBytes"] == sealed.stat().st_size
+    assert printed["rows"] == 512 and "default" in printed["fitting"]
+    assert printed["recorded"] == len(record) > 20
+    assert printed["sealedBytes"] == sealed.stat().st_size
 
 
-def test_node_is_told_why_with_the_request_it_was(gateway, cover, tmp_path):
+def test_node_prints_the_reason_and_the_request_id(gateway, cover, tmp_path):
     files = (tmp_path / "stego.dcm", tmp_path / "sealed")
     done = node("node", "client.js", f"http://{gateway.address()}", "cs1nobody", cover, *files)
     assert done.returncode == 1 and not any(file.exists() for file in files)
@@ -120,6 +121,6 @@ def test_the_contract_keeps_buf_s_rules_and_a_change_that_does_not_is_noticed(tm
     shutil.copytree(ROOT / "protos", copy)
     contract = copy / "coverslip" / "v1" / "coverslip.proto"
     contract.write_text(contract.read_text() + "message undescribed { int32 BadName = 1; }\n")
-    found = lint(copy).stdout
+    findings = lint(copy).stdout
     for rule in ("should be PascalCase", "should be lower_snake_case", "non-empty comment"):
-        assert rule in found
+        assert rule in findings

@@ -16,9 +16,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from coverslip.crypto.keys import Identity
+from coverslip_serving import Client, Credentials
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
-from coverslip_serving.client import Client, Credentials
 from coverslip_serving.errors import RemoteError
 from coverslip_serving.gateway import Settings
 from coverslip_serving.opening import Opener
@@ -168,8 +168,8 @@ def test_a_server_without_keys_says_so(words, connect, identity, stego):
 
 def test_nothing_of_a_record_is_in_the_log(opening, connect, cover, identity, stego):
     with connect(opening, "archive") as archive:
-        archive.extract_opened(stego, identity.recipient, restore=True, request_id="told")
-    assert opening.wait_for("call", request_id="told")["client"] == "archive"
+        archive.extract_opened(stego, identity.recipient, restore=True, request_id="opened-once")
+    assert opening.wait_for("call", request_id="opened-once")["client"] == "archive"
     original = dcmread(cover)
     text = json.dumps(opening.lines) + "".join(opening.other)
     for value in (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from concurrent import futures
 from dataclasses import replace
@@ -14,9 +15,8 @@ from coverslip.crypto.keys import Identity
 from coverslip.errors import EngineError
 from coverslip.models import ModelKind, find_model
 from coverslip_graph.export import trial
-from coverslip_serving import deadline
+from coverslip_serving import Client, deadline
 from coverslip_serving._stubs import predict_pb2
-from coverslip_serving.client import Client
 from coverslip_serving.errors import (
     CancelledError,
     DeadlinePassedError,
@@ -26,7 +26,7 @@ from coverslip_serving.errors import (
 )
 from coverslip_serving.tensors import to_array, to_tensor
 from coverslip_serving.tf_serving import PREDICT, TfServingEngine
-from tests.serving.conftest import callers, running
+from tests.serving.conftest import callers, running, until
 
 pytestmark = pytest.mark.slow
 """These tests start servers."""
@@ -115,7 +115,7 @@ def test_the_answers_are_those_of_the_model_in_process(model_server):
     engine.close()
 
 
-def test_wrong_model_label_and_nobody_there_are_told_apart(model_server):
+def test_wrong_model_label_and_no_server_are_distinguished(model_server):
     pixels = np.zeros((1, 64, 64), np.int32)
     with pytest.raises(EngineError, match="canary"):
         TfServingEngine(model_server.address(), label="canary").segment(pixels)
@@ -129,7 +129,7 @@ def test_wrong_model_label_and_nobody_there_are_told_apart(model_server):
 
 
 class Peer:
-    """A model server that answers as told, and keeps every byte it was sent."""
+    """A model server that answers with a function, and keeps every byte it was sent."""
 
     def __init__(self, answer):
         self.received = []
@@ -188,7 +188,8 @@ def test_what_is_no_answer_is_refused():
 
 
 def test_a_deadline_is_kept_and_a_caller_who_went_away_stops_the_work():
-    peer = Peer(lambda request, context: time.sleep(1) or b"")
+    quiet = threading.Event()
+    peer = Peer(lambda request, context: quiet.wait(60) and b"")
     engine = TfServingEngine(peer.address, timeout=0.2)
     pixels = np.zeros((1, 64, 64), np.int32)
     with pytest.raises(EngineDeadlineError):
@@ -203,6 +204,7 @@ def test_a_deadline_is_kept_and_a_caller_who_went_away_stops_the_work():
         pytest.raises(CancelledError),
     ):
         engine.segment(pixels)
+    quiet.set()
     peer.server.stop(0)
 
 
@@ -218,7 +220,7 @@ def test_no_header_key_or_record_crosses_to_the_model_server(model_server, cover
             Client(server.address()) as client,
         ):
             stego = client.embed(cover, identity.recipient)
-            found = client.extract(stego.instance, identity)
+            result = client.extract(stego.instance, identity)
         peer.server.stop(0)
     wire = b"".join(peer.received)
     dataset = dcmread(cover)
@@ -226,12 +228,12 @@ def test_no_header_key_or_record_crosses_to_the_model_server(model_server, cover
         identity.secret,
         identity.recipient.public,
         str(identity.recipient).encode(),
-        found.sealed,
-        records.encode(found.record),
+        result.sealed,
+        records.encode(result.record),
     ]
     secrets += [
         value
-        for value in (e.value for e in found.record.level.leaves())
+        for value in (e.value for e in result.record.level.leaves())
         if len(value.strip(b"\0 ")) >= 6
     ]
     secrets += [
@@ -279,7 +281,8 @@ def dies_and_comes_back(first, cover, identity):
     with running("serve", *words) as server, Client(server.address(), timeout=120) as client:
         assert client.embed(cover, identity.recipient).instance
         threads, answers = callers(client, cover, identity)
-        time.sleep(0.3)
+        until(lambda: answers)
+        assert len(answers) < 8
         first.kill()
         with running("model-server", "--listen", address, ready=False):
             for thread in threads:

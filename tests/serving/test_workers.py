@@ -14,19 +14,20 @@ import pytest
 
 from coverslip.errors import ModelMissingError, NotAnImageError, RecordTooLargeError
 from coverslip_edge.engine import LiteRtEngine
-from coverslip_serving import deadline
+from coverslip_serving import Client, deadline
 from coverslip_serving._stubs import coverslip_pb2 as pb
-from coverslip_serving.client import Client
 from coverslip_serving.errors import CancelledError, EngineUnavailableError, RemoteError
-from coverslip_serving.workers import Here, Processes, UnplannedError
-from tests.serving.conftest import callers, running
+from coverslip_serving.jobs import SEGMENT
+from coverslip_serving.process_workers import ProcessWorkers
+from coverslip_serving.workers import ThreadWorkers, WorkerError
+from tests.serving.conftest import callers, running, seconds_worked, until, worker_processes
 
 pytestmark = pytest.mark.slow
 """These tests start servers."""
 
 
 class Broken:
-    """An engine with troubles of its own; made in the worker process."""
+    """An engine that fails in a chosen way; it is opened in the worker process."""
 
     name = "broken"
     version = 7
@@ -62,29 +63,29 @@ class DiesOnce(Broken):
 
 def ask(workers, cover, observed=None):
     return workers.run(
-        "segment",
+        SEGMENT,
         cover,
         pb.SegmentRequest(),
-        lambda *seen: observed is None or observed.append(seen),
+        lambda *call: observed is None or observed.append(call),
     )
 
 
 @pytest.fixture
 def processes():
-    made = []
+    opened = []
 
     def make(open_engine, count=1):
-        made.append(Processes(open_engine, "test", count))
-        return made[-1]
+        opened.append(ProcessWorkers(open_engine, "test", count))
+        return opened[-1]
 
     yield make
-    for workers in made:
+    for workers in opened:
         workers.close()
 
 
-def test_an_answer_is_that_of_this_process_and_its_time_is_told(processes, cover):
+def test_an_answer_is_that_of_this_process_and_its_time_is_observed(processes, cover):
     workers, observed = processes(LiteRtEngine), []
-    assert ask(workers, cover, observed) == ask(Here(LiteRtEngine()), cover)
+    assert ask(workers, cover, observed) == ask(ThreadWorkers(LiteRtEngine()), cover)
     ((signature, seconds),) = observed
     assert signature == "segment" and 0 < seconds < 30
 
@@ -95,7 +96,7 @@ def test_errors_come_back_as_they_were_and_messages_of_unplanned_ones_stay_behin
     with pytest.raises(RecordTooLargeError, match="500 bytes") as refused:
         ask(processes(partial(Broken, "too large")), cover)
     assert (refused.value.needed, refused.value.available) == (500, 100)
-    with pytest.raises(UnplannedError) as unplanned:
+    with pytest.raises(WorkerError) as unplanned:
         ask(processes(partial(Broken, "unplanned")), cover)
     assert unplanned.value.kind == "KeyError" and "segment:" in unplanned.value.where
     assert "DOE" not in str(unplanned.value) + unplanned.value.where
@@ -109,7 +110,7 @@ def test_errors_come_back_as_they_were_and_messages_of_unplanned_ones_stay_behin
         processes(partial(LiteRtEngine, tmp_path / "no.tflite")).probe()
 
 
-def test_a_job_that_kills_its_process_again_and_again_is_told_and_the_process_replaced(
+def test_a_job_that_kills_its_process_again_and_again_is_reported_and_the_process_replaced(
     processes, cover
 ):
     workers = processes(partial(Broken, "dies"))
@@ -125,7 +126,7 @@ def test_what_a_process_did_when_it_died_is_begun_again(processes, cover, tmp_pa
     (folder / "cover.dcm").write_bytes(cover.read_bytes())
     (folder / "stego.dcm").touch()
     workers = processes(partial(DiesOnce, tmp_path / "mark"))
-    assert ask(workers, folder / "cover.dcm") == ask(Here(LiteRtEngine()), cover)
+    assert ask(workers, folder / "cover.dcm") == ask(ThreadWorkers(LiteRtEngine()), cover)
     assert [path.name for path in folder.iterdir()] == ["cover.dcm"] and (
         tmp_path / "mark"
     ).exists()
@@ -142,10 +143,6 @@ def children(server):
     return psutil.Process(server.process.pid).children(recursive=True)
 
 
-def workers_of(server):
-    return [child for child in children(server) if "spawn_main" in " ".join(child.cmdline())]
-
-
 def test_a_gateway_lives_on_when_a_worker_is_killed_and_takes_all_with_it_when_it_is(
     cover, identity
 ):
@@ -153,10 +150,12 @@ def test_a_gateway_lives_on_when_a_worker_is_killed_and_takes_all_with_it_when_i
         running("serve", "--listen", "127.0.0.1:0", "--processes", "2") as server,
         Client(server.address()) as client,
     ):
-        first = workers_of(server)
+        first = worker_processes(server)
         assert len(first) == 2
+        before = seconds_worked(first[:1])
         threads, answers = callers(client, cover, identity)
-        time.sleep(0.2)
+        until(lambda: seconds_worked(first[:1]) > before + 0.05)
+        assert len(answers) < 8
         first[0].kill()
         for thread in threads:
             thread.join()
@@ -165,6 +164,7 @@ def test_a_gateway_lives_on_when_a_worker_is_killed_and_takes_all_with_it_when_i
             assert not isinstance(answer, RemoteError), str(answer)
             assert len(client.extract(answer, identity, without_model=True).record) > 20
         assert client.embed(cover, identity.recipient).instance
+        assert not set(first) & set(worker_processes(server))
         second = children(server)
         server.kill()
         assert not psutil.wait_procs(second, 10)[1]
@@ -183,6 +183,7 @@ def test_the_work_can_stay_in_one_process(cover, identity, tmp_path):
 def test_the_folder_that_a_server_runs_in_may_hold_anything(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("stop").touch()
-    workers = Processes(partial(Broken, ""), "test", 1)
+    workers = ProcessWorkers(partial(Broken, ""), "test", 1)
     workers.probe()
+    assert workers.version == 7
     workers.close()

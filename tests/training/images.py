@@ -1,4 +1,4 @@
-"""DICOM files of invented patients, and segmentations of them."""
+"""DICOM files of fake patients, and segmentations of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEIGHT, WIDTH = 96, 112
 
 
 def body(row: float = 48, column: float = 56, radius: float = 34) -> NDArray[np.uint8]:
-    """A disc in [HEIGHT, WIDTH] with a hole to its right of the middle."""
+    """A disc in [HEIGHT, WIDTH] with a hole right of its centre."""
     rows, columns = np.ogrid[:HEIGHT, :WIDTH]
     disc = np.hypot(rows + 0.5 - row, columns + 0.5 - column) <= radius
     hole = np.hypot(rows + 0.5 - row, columns + 0.5 - column - radius / 2) <= radius / 4
@@ -23,11 +23,14 @@ def body(row: float = 48, column: float = 56, radius: float = 34) -> NDArray[np.
 
 
 def write_image(
-    path: Path, masks: Sequence[NDArray[np.uint8]], patient: str = "INVENTED-1", **header: str | int
+    path: Path,
+    masks: Sequence[NDArray[np.uint8]],
+    patient: str = "INVENTED-1",
+    **header: str | int | list[str],
 ) -> Dataset:
-    """A CT of noise around 0 (air) and 1000 (body), a frame for each mask; what was written."""
+    """Write a CT of noise around 0 (air) and 1000 (body), a frame for each mask; return it."""
     rng = np.random.default_rng(len(masks))
-    dataset = dcmread(get_testdata_file("CT_small.dcm", download=False))
+    dataset = dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
     planes = np.stack([1000 * mask.astype(np.uint16) for mask in masks])
     planes = (planes + rng.integers(0, 30, planes.shape)).astype("<u2")
     dataset.Rows, dataset.Columns = planes.shape[1:]
@@ -52,12 +55,12 @@ def write_image(
 def write_seg(
     path: Path, images: Sequence[Dataset], segments: Mapping[str, NDArray[np.uint8]]
 ) -> None:
-    """A DICOM SEG of images of one series: for each label the masks [images, H, W]."""
+    """Write a DICOM SEG of images of one series; ``segments`` has masks [images, H, W] by label."""
     import highdicom as hd
     from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentDescription
     from pydicom.sr.codedict import codes
 
-    made = hd.AlgorithmIdentificationSequence(
+    algorithm = hd.AlgorithmIdentificationSequence(
         name="invented", version="1", family=codes.DCM.ArtificialIntelligence
     )
     described = [
@@ -69,7 +72,7 @@ def write_seg(
             if hasattr(codes.SCT, "Body")
             else codes.SCT.Abdomen,
             algorithm_type="AUTOMATIC",
-            algorithm_identification=made,
+            algorithm_identification=algorithm,
         )
         for number, label in enumerate(segments, start=1)
     ]
@@ -90,9 +93,7 @@ def write_seg(
 
 
 def make_enhanced(dataset: Dataset) -> Dataset:
-    """Say of a multi-frame image where its frames lie, as an Enhanced CT does (PS3.3 section
-    C.7.6.16).
-    """
+    """Add the positions of the frames, as in an Enhanced CT (PS3.3 section C.7.6.16)."""
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
     measures, orientation, shared = Dataset(), Dataset(), Dataset()
     measures.PixelSpacing, measures.SliceThickness = [1, 1], 1

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,37 +16,49 @@ from PIL import Image
 pytest.importorskip("pycocotools")
 pytest.importorskip("highdicom")
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 
-from coverslip.errors import (
+from coverslip_training.annotations import (
+    AnnotationSource,
+    Mask,
+    MaskFolder,
+    Target,
+    read_annotation,
+    slice_name,
+)
+from coverslip_training.errors import (
     AnnotationError,
     AnnotationSizeError,
     EmptyMaskError,
     RejectedSliceError,
     SeveralAnnotationsError,
 )
-from coverslip_training.annotations import (
-    MaskFolder,
-    SegFiles,
-    Target,
-    ViaFile,
-    draw_region,
-    draw_regions,
-    is_seg,
-    read_annotation,
-    slice_name,
-)
+from coverslip_training.segmentations import SegFiles, is_seg
+from coverslip_training.via import ViaFile, draw_region, draw_regions
 from tests.training.images import HEIGHT, WIDTH, body, make_enhanced, write_image, write_seg
 
 SIZE = (20, 30)
 
 
-def target(place="a/one.dcm", uid="1.2.3", frame=1, frames=1, shape=SIZE):
-    return Target(place, uid, frame, frames, shape)
+def target(
+    path: str = "a/one.dcm",
+    uid: str = "1.2.3",
+    frame: int = 1,
+    frames: int = 1,
+    shape: tuple[int, int] = SIZE,
+) -> Target:
+    return Target(path, uid, frame, frames, shape)
 
 
-def polygon(*corners):
+def read(sources: Sequence[AnnotationSource], image: Target) -> Mask:
+    """The mask of an image that is annotated."""
+    mask = read_annotation(sources, image)
+    assert mask is not None
+    return mask
+
+
+def polygon(*corners: tuple[float, float]) -> dict[str, Any]:
     return {
         "name": "polygon",
         "all_points_x": [x for x, _ in corners],
@@ -51,7 +66,7 @@ def polygon(*corners):
     }
 
 
-def write_via(path, entries, project=True):
+def write_via(path: Path, entries: Sequence[dict[str, Any]], project: bool = True) -> Path:
     metadata = {
         f"{entry['filename']}{number}": {"size": number, **entry}
         for number, entry in enumerate(entries)
@@ -69,7 +84,7 @@ def write_via(path, entries, project=True):
 SQUARE = {"shape_attributes": polygon((5, 5), (15, 5), (15, 15), (5, 15)), "region_attributes": {}}
 
 
-def test_a_rectangle_and_a_polygon_of_the_same_corners_are_the_same_pixels():
+def test_a_rectangle_and_a_polygon_of_the_same_corners_are_the_same_pixels() -> None:
     expected = np.zeros(SIZE, bool)
     expected[3:7, 2:5] = True
     assert np.array_equal(
@@ -78,7 +93,7 @@ def test_a_rectangle_and_a_polygon_of_the_same_corners_are_the_same_pixels():
     assert np.array_equal(draw_region(polygon((2, 3), (5, 3), (5, 7), (2, 7)), SIZE), expected)
 
 
-def test_circles_and_ellipses_hold_the_centres_inside_them():
+def test_circles_and_ellipses_hold_the_centres_inside_them() -> None:
     circle = draw_region({"name": "circle", "cx": 10, "cy": 10, "r": 4}, SIZE)
     assert circle.sum() == pytest.approx(np.pi * 16, rel=0.1)
     assert np.array_equal(circle[:, :20], circle[:, :20][::-1, ::-1])
@@ -94,7 +109,7 @@ def test_circles_and_ellipses_hold_the_centres_inside_them():
     assert turned[14, 19] and not turned[14, 10]
 
 
-def test_regions_join_and_holes_are_taken_out():
+def test_regions_join_and_holes_are_taken_out() -> None:
     hole = {
         "shape_attributes": polygon((8, 8), (12, 8), (12, 12), (8, 12)),
         "region_attributes": {"kind": "Hole"},
@@ -108,7 +123,7 @@ def test_regions_join_and_holes_are_taken_out():
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
+    ("shape", "message"),
     [
         ({"name": "point", "cx": 1, "cy": 1}, "no area"),
         ({"name": "polygon", "all_points_x": [1, 2], "all_points_y": [1, 2]}, "at least 3"),
@@ -121,8 +136,8 @@ def test_regions_join_and_holes_are_taken_out():
         ({}, "no area"),
     ],
 )
-def test_a_bad_shape_is_said_to_be_one(shape, said):
-    with pytest.raises(AnnotationError, match=said):
+def test_a_bad_shape_is_refused_with_its_reason(shape: dict[str, Any], message: str) -> None:
+    with pytest.raises(AnnotationError, match=message):
         draw_region(shape, SIZE)
 
 
@@ -134,7 +149,9 @@ def test_a_bad_shape_is_said_to_be_one(shape, said):
     )
 )
 @settings(max_examples=60, deadline=None)
-def test_any_json_of_another_kind_is_no_via_file(tmp_path_factory, content):
+def test_json_of_another_kind_is_not_a_via_file(
+    tmp_path_factory: pytest.TempPathFactory, content: object
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_text(json.dumps(content))
     with pytest.raises(AnnotationError, match="VIA"):
@@ -143,15 +160,19 @@ def test_any_json_of_another_kind_is_no_via_file(tmp_path_factory, content):
 
 @pytest.mark.parametrize("project", [True, False])
 @pytest.mark.parametrize("regions", [[SQUARE], {"0": SQUARE}])
-def test_a_project_and_an_export_of_both_versions_are_read(tmp_path, project, regions):
+def test_a_project_and_an_export_of_both_versions_are_read(
+    tmp_path: Path, project: bool, regions: Any
+) -> None:
     via = ViaFile(
         write_via(tmp_path / "via.json", [{"filename": "a/one.png", "regions": regions}], project)
     )
-    assert read_annotation([via], target()).sum() == 100
+    assert read([via], target()).sum() == 100
     assert via.unused() == []
 
 
-def test_pictures_are_known_by_place_uid_and_digest_and_never_by_the_last_name_alone(tmp_path):
+def test_images_are_known_by_path_uid_and_digest_and_not_by_file_name_alone(
+    tmp_path: Path,
+) -> None:
     names = ["a/one.png", "1.2.3.png", f"{slice_name('1.2.3')}.jpg"]
     for name in names:
         via = ViaFile(write_via(tmp_path / "via.json", [{"filename": name, "regions": [SQUARE]}]))
@@ -160,7 +181,7 @@ def test_pictures_are_known_by_place_uid_and_digest_and_never_by_the_last_name_a
     assert not via.has(target()) and via.unused() == ["one"]
 
 
-def test_frames_have_numbers(tmp_path):
+def test_frames_have_numbers(tmp_path: Path) -> None:
     via = ViaFile(
         write_via(
             tmp_path / "via.json",
@@ -174,7 +195,7 @@ def test_frames_have_numbers(tmp_path):
     assert [masks.has(target(frame=frame, frames=3)) for frame in (1, 2, 3)] == [False, False, True]
 
 
-def test_pictures_twice_rejected_and_without_regions(tmp_path):
+def test_images_given_twice_rejected_or_without_regions(tmp_path: Path) -> None:
     one = {"filename": "a/one.png", "regions": [SQUARE]}
     with pytest.raises(SeveralAnnotationsError):
         ViaFile(write_via(tmp_path / "via.json", [one, one])).read(target())
@@ -186,7 +207,7 @@ def test_pictures_twice_rejected_and_without_regions(tmp_path):
     assert read_annotation([via], target()) is None
 
 
-def test_two_sources_of_one_image_are_too_many(tmp_path):
+def test_two_sources_of_one_image_are_too_many(tmp_path: Path) -> None:
     via = ViaFile(
         write_via(tmp_path / "via.json", [{"filename": "a/one.png", "regions": [SQUARE]}])
     )
@@ -195,7 +216,7 @@ def test_two_sources_of_one_image_are_too_many(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "I;16"])
-def test_a_mask_of_one_value_is_read(tmp_path, mode):
+def test_a_mask_of_one_value_is_read(tmp_path: Path, mode: str) -> None:
     (tmp_path / "a").mkdir()
     plane = np.zeros(SIZE, np.uint16)
     plane[2:5, 3:9] = 7
@@ -205,15 +226,15 @@ def test_a_mask_of_one_value_is_read(tmp_path, mode):
         else Image.fromarray(plane.astype(np.uint8 if mode == "L" else np.uint16))
     )
     image.save(tmp_path / "a/one.png")
-    assert np.array_equal(read_annotation([MaskFolder(tmp_path)], target()), plane > 0)
+    assert np.array_equal(read([MaskFolder(tmp_path)], target()), plane > 0)
 
 
-def test_what_is_no_mask_is_refused(tmp_path):
+def test_a_file_that_is_not_a_mask_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     path = tmp_path / "a/one.png"
 
-    def refused(error, said):
-        with pytest.raises(error, match=said):
+    def refused(error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message):
             read_annotation([MaskFolder(tmp_path)], target())
 
     Image.fromarray(np.arange(600, dtype=np.uint16).reshape(SIZE).astype(np.uint8)).save(path)
@@ -221,7 +242,7 @@ def test_what_is_no_mask_is_refused(tmp_path):
     Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(path)
     refused(AnnotationError, "in colour")
     path.write_bytes(b"\x89PNG\r\n\x1a\n nothing more")
-    refused(AnnotationError, "no picture")
+    refused(AnnotationError, "cannot be read as a picture")
     Image.fromarray(np.ones((4, 4), bool)).save(path)
     refused(AnnotationSizeError, "4 x 4 where its image is 20 x 30")
     Image.fromarray(np.zeros(SIZE, bool)).save(path)
@@ -231,29 +252,27 @@ def test_what_is_no_mask_is_refused(tmp_path):
     refused(SeveralAnnotationsError, "keep one")
 
 
-def of(dataset, frame=1):
+def of(dataset: Dataset, frame: int = 1) -> Target:
     frames = int(dataset.get("NumberOfFrames") or 1)
     return Target("x.dcm", dataset.SOPInstanceUID, frame, frames, (dataset.Rows, dataset.Columns))
 
 
 @pytest.mark.slow
-def test_a_segmentation_of_a_ct_comes_back(tmp_path):
-    image = dcmread(get_testdata_file("CT_small.dcm", download=False))
+def test_a_segmentation_of_a_ct_comes_back(tmp_path: Path) -> None:
+    image = dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
     left, right = np.zeros((2, 1, image.Rows, image.Columns), np.uint8)
     left[0, 10:60, 5:50] = 1
     right[0, 40:90, 60:110] = 1
     write_seg(tmp_path / "seg.dcm", [image], {"left": left, "right": right})
     assert is_seg(dcmread(tmp_path / "seg.dcm")) and not is_seg(image)
-    both = read_annotation([SegFiles([tmp_path / "seg.dcm"])], of(image))
+    both = read([SegFiles([tmp_path / "seg.dcm"])], of(image))
     assert np.array_equal(both, left[0] | right[0])
-    assert np.array_equal(
-        read_annotation([SegFiles([tmp_path / "seg.dcm"], "left")], of(image)), left[0]
-    )
-    with pytest.raises(AnnotationError, match="no segment with the label"):
+    assert np.array_equal(read([SegFiles([tmp_path / "seg.dcm"], "left")], of(image)), left[0])
+    with pytest.raises(AnnotationError, match="no segment with the given label"):
         read_annotation([SegFiles([tmp_path / "seg.dcm"], "other")], of(image))
 
 
-def test_a_segmentation_of_a_series_knows_its_slices(tmp_path):
+def test_a_segmentation_of_a_series_knows_its_slices(tmp_path: Path) -> None:
     masks = [body(), body(40, 50, 20)]
     images = [
         write_image(
@@ -266,17 +285,17 @@ def test_a_segmentation_of_a_series_knows_its_slices(tmp_path):
     ]
     write_seg(tmp_path / "seg.dcm", images, {"body": np.stack(masks)})
     seg = SegFiles([tmp_path / "seg.dcm"])
-    assert np.array_equal(read_annotation([seg], of(images[1])), masks[1])
+    assert np.array_equal(read([seg], of(images[1])), masks[1])
     assert seg.unused() == ["seg.dcm (1 of its images)"]
-    assert np.array_equal(read_annotation([seg], of(images[0])), masks[0])
+    assert np.array_equal(read([seg], of(images[0])), masks[0])
     assert seg.unused() == []
     with pytest.raises(AnnotationSizeError):
         seg.read(Target("x.dcm", images[0].SOPInstanceUID, 1, 1, (HEIGHT, WIDTH + 1)))
     assert read_annotation([seg], target()) is None
 
 
-def test_a_segmentation_of_a_multi_frame_image_knows_its_frames(tmp_path):
-    masks = [body(), body(40, 50, 20), 0 * body(), body(50, 60, 25)]
+def test_a_segmentation_of_a_multi_frame_image_knows_its_frames(tmp_path: Path) -> None:
+    masks = [body(), body(40, 50, 20), np.zeros_like(body()), body(50, 60, 25)]
     image = make_enhanced(write_image(tmp_path / "many.dcm", masks))
     write_seg(tmp_path / "seg.dcm", [image], {"body": np.stack(masks)})
     seg = SegFiles([tmp_path / "seg.dcm"])
@@ -286,7 +305,7 @@ def test_a_segmentation_of_a_multi_frame_image_knows_its_frames(tmp_path):
         read_annotation([seg], of(image, 3))
 
 
-def test_files_that_are_no_segmentation_are_told(tmp_path):
+def test_files_that_are_not_segmentations_are_reported(tmp_path: Path) -> None:
     (tmp_path / "bad.dcm").write_bytes(b"nothing")
     image = write_image(tmp_path / "image.dcm", [body()])
     segs = SegFiles([tmp_path / "bad.dcm", tmp_path / "image.dcm"])

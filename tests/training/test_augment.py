@@ -1,4 +1,4 @@
-"""Augmented pictures and targets."""
+"""Augmented images and targets."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ pytest.importorskip("official.vision")
 pytest.importorskip("cv2")
 
 from coverslip_graph.preprocess import SIDE  # noqa: E402
-from coverslip_training.augment import CANVAS, Source, ct_as_mr, make_source, warp  # noqa: E402
-from coverslip_training.experiment import MaskTargets, task_config  # noqa: E402
-from coverslip_training.inputs import Pictures, make_dataset, sampling_weights  # noqa: E402
+from coverslip_training.augment import CANVAS, SourceSlice, ct_as_mr, make_source, warp  # noqa: E402
+from coverslip_training.experiment import task_config  # noqa: E402
+from coverslip_training.inputs import NumberedImages, make_dataset, sampling_weights  # noqa: E402
+from coverslip_training.tasks import MaskTargets  # noqa: E402
 from tests.training.slices import make_slice  # noqa: E402
 
 
-def sources() -> list[Source]:
+def sources() -> list[SourceSlice]:
     return [
         make_source(make_slice(f"{k}.dcm", f"P{k}", "MR" if k % 2 else "CT", seed=k))
         for k in range(4)
@@ -24,19 +25,19 @@ def sources() -> list[Source]:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> Pictures:
-    return Pictures(sources(), ["P0", "P1", "P2", "P3"], seed=5)
+def numbered() -> NumberedImages:
+    return NumberedImages(sources(), ["P0", "P1", "P2", "P3"], seed=5)
 
 
-def test_a_number_always_gives_the_same_picture(pictures: Pictures) -> None:
-    first, again, other = pictures(3), pictures(3), pictures(4)
+def test_a_number_always_gives_the_same_image(numbered: NumberedImages) -> None:
+    first, again, other = numbered(3), numbered(3), numbered(4)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first[1], other[1])
 
 
-def test_pictures_keep_their_promises(pictures: Pictures) -> None:
+def test_images_labels_and_boxes_fit_together(numbered: NumberedImages) -> None:
     for number in range(60):
-        pixels, label, box = pictures(number)
+        pixels, label, box = numbered(number)
         assert pixels.dtype == np.int32 and max(pixels.shape) == CANVAS
         assert label.shape == (SIDE, SIDE) and label.min() >= 0 and label.max() <= 1
         assert not label[pixels.shape[0] :].any() and not label[:, pixels.shape[1] :].any()
@@ -62,7 +63,7 @@ def test_ct_as_mr_keeps_the_body_brighter_than_the_air() -> None:
         )
 
 
-def test_padding_is_told_from_air() -> None:
+def test_padding_and_air_are_distinguished() -> None:
     item = make_slice("a.dcm", "P")
     item.pixels[:20] = -2000
     source = make_source(item)
@@ -75,12 +76,12 @@ def test_sampling_gives_magnetic_resonance_its_share() -> None:
 
 
 @pytest.mark.slow
-def test_targets_have_the_shapes_of_model_gardens_parser(pictures: Pictures) -> None:
+def test_targets_have_the_shapes_of_model_gardens_parser(numbered: NumberedImages) -> None:
     config = task_config()
     images, labels = next(
         iter(
             make_dataset(
-                pictures, config.model, config.train_data.parser, tf.data.Dataset.range(2), 2
+                numbered, config.model, config.train_data.parser, tf.data.Dataset.range(2), 2
             )
         )
     )

@@ -7,6 +7,8 @@ import csv
 import json
 import shutil
 import stat
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,11 +22,14 @@ pytest.importorskip("highdicom")
 
 from pydicom.data import get_testdata_file  # noqa: E402
 
-from coverslip.errors import CoverslipError, OutputExistsError, TrainingTableError  # noqa: E402
+from coverslip.cli.batch import Source  # noqa: E402
+from coverslip.errors import CoverslipError, OutputExistsError  # noqa: E402
 from coverslip_training import data  # noqa: E402
-from coverslip_training.annotations import slice_name  # noqa: E402
-from coverslip_training.data import Table, pseudonym, read_key, split_of  # noqa: E402
-from coverslip_training.records import read_records  # noqa: E402
+from coverslip_training.annotations import Mask, Target, slice_name  # noqa: E402
+from coverslip_training.collector import Collector  # noqa: E402
+from coverslip_training.errors import TrainingTableError  # noqa: E402
+from coverslip_training.patients import PatientTable, pseudonym, read_key, split_of  # noqa: E402
+from coverslip_training.records import Slice, read_records  # noqa: E402
 from tests.training.images import HEIGHT, WIDTH, body, write_image, write_seg  # noqa: E402
 
 patients = st.lists(st.text(min_size=1), min_size=1, max_size=60)
@@ -32,32 +37,45 @@ keys = st.binary(min_size=16, max_size=32)
 shares = st.sampled_from([{"val": 0.15}, {"val": 0.2, "test": 0.3}, {}, {"val": 0.999}])
 
 
-def make(*words, code=0):
+def make(*words: object, code: int = 0) -> None:
     parser = argparse.ArgumentParser()
     data.add_arguments(parser)
     assert data.run(parser.parse_args([str(word) for word in words])) == code
 
 
-def report(out):
-    return json.loads((out / "report.json").read_text())
+def report(out: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return content
 
 
-def write_mask(path, mask):
+def write_mask(path: Path, mask: Mask) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(mask.astype(bool)).save(path)
 
 
 @given(patients, keys, shares)
-def test_a_patient_is_in_one_split_whatever_the_order_and_the_company(names, key, wanted):
-    splits = {}
+def test_a_patient_is_in_one_split_in_any_order_and_company(
+    names: list[str], key: bytes, wanted: dict[str, float]
+) -> None:
+    splits: dict[str, str] = {}
     for name in names + names[::-1]:
         split = split_of(key, name, wanted)
         assert split in ("train", *wanted)
         assert splits.setdefault(name, split) == split
 
 
+def test_split_and_pseudonym_are_those_of_earlier_versions() -> None:
+    # printf "split P1" | openssl dgst -sha256 -mac HMAC -macopt hexkey:00...00 gives d96c5e3e...,
+    # which is 0.8493 of the way to ffffffff; "patient P1" gives 39c81cdaa75f789e...
+    key = bytes(32)
+    assert pseudonym(key, "P1") == "39c81cdaa75f789e"
+    assert split_of(key, "P1", {"val": 0.84}) == "train"
+    assert split_of(key, "P1", {"val": 0.85}) == "val"
+    assert split_of(key, "P1", {"val": 0.5, "test": 0.35}) == "test"
+
+
 @given(keys)
-def test_the_shares_are_about_what_was_asked_for(key):
+def test_the_shares_are_about_what_was_asked_for(key: bytes) -> None:
     splits = [
         split_of(key, f"patient {number}", {"val": 0.2, "test": 0.1}) for number in range(600)
     ]
@@ -65,14 +83,14 @@ def test_the_shares_are_about_what_was_asked_for(key):
 
 
 @given(st.sets(st.text(), min_size=2, max_size=2), keys)
-def test_a_pseudonym_tells_patients_apart_and_hangs_on_the_key(two, key):
+def test_a_pseudonym_tells_patients_apart_and_hangs_on_the_key(two: set[str], key: bytes) -> None:
     one, other = two
     assert pseudonym(key, one) != pseudonym(key, other)
     assert pseudonym(key, one) != pseudonym(key + b"x", one)
     assert len(one) < 5 or one not in pseudonym(key, one)
 
 
-def test_the_key_is_made_once_for_its_owner_alone(tmp_path):
+def test_the_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     key = read_key(tmp_path / "key")
     assert len(key) == 32 and read_key(tmp_path / "key") == key
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
@@ -87,46 +105,51 @@ def test_the_key_is_made_once_for_its_owner_alone(tmp_path):
     keys,
 )
 @settings(max_examples=20, deadline=None)
-def test_no_patient_is_in_two_splits_of_what_is_written(tmp_path_factory, rows, key):
+def test_no_patient_is_in_two_splits_of_what_is_written(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, str]], key: bytes
+) -> None:
     """Through `Collector`, with files of several patients in any order."""
 
     class Kept:
-        def __init__(self):
+        def __init__(self) -> None:
             self.written = {"train": 0, "val": 0}
-            self.of = {"train": set(), "val": set()}
+            self.patients: dict[str, set[str]] = {"train": set(), "val": set()}
 
-        def write(self, split, item):
+        def write(self, split: str, item: Slice) -> None:
             self.written[split] += 1
-            self.of[split].add(item.patient)
+            self.patients[split].add(item.patient)
 
     class Everything:
-        def has(self, target):
+        def has(self, target: Target) -> bool:
             return True
 
-        def read(self, target):
+        def read(self, target: Target) -> Mask:
             return np.ones(target.shape, np.uint8)
 
-        def unused(self):
+        def unused(self) -> list[str]:
             return []
 
     folder = tmp_path_factory.mktemp("patients")
     kept = Kept()
-    collector = data.Collector(kept, [Everything()], key, {"val": 0.5})
+    collector = Collector(kept, [Everything()], key, {"val": 0.5})
     for number, (patient, modality) in enumerate(rows):
         path = folder / f"{number}.dcm"
         write_image(path, [np.ones((8, 8), np.uint8)], patient=f"P{patient}", Modality=modality)
-        collector.add(data.File(path, path.relative_to(folder)))
+        collector.add(Source(path, path.relative_to(folder)))
     made = collector.finish()
-    assert not kept.of["train"] & kept.of["val"]
+    assert not kept.patients["train"] & kept.patients["val"]
     assert (
         sum(kept.written.values())
         == len(rows)
         == sum(counts.total() for counts in made.written.values())
     )
-    assert len(kept.of["train"] | kept.of["val"]) == len({patient for patient, _ in rows})
+    everyone = {pseudonym(key, f"\\P{patient}") for patient, _ in rows}
+    assert kept.patients["train"] | kept.patients["val"] == everyone
 
 
-def test_masks_become_records_that_model_garden_reads(tmp_path, capsys):
+def test_masks_become_records_that_model_garden_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     masks = [body(), body(40, 50, 20)]
     images = [
         write_image(tmp_path / "in" / f"p{k}" / "1.dcm", [mask], patient=f"SECRET-{k}")
@@ -161,7 +184,9 @@ def test_masks_become_records_that_model_garden_reads(tmp_path, capsys):
     assert images[0].SOPInstanceUID.encode() not in everything
 
 
-def test_what_is_left_out_is_told_with_its_reason_and_the_rest_goes_on(tmp_path, capsys):
+def test_skipped_slices_are_reported_with_their_reason_and_the_rest_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files, masks = tmp_path / "in", tmp_path / "masks"
     disc = body()
     good = write_image(files / "good.dcm", [disc])
@@ -173,14 +198,15 @@ def test_what_is_left_out_is_told_with_its_reason_and_the_rest_goes_on(tmp_path,
     write_image(files / "grey.dcm", [disc])
     write_image(files / "cut.dcm", [disc])
     (files / "cut.dcm").write_bytes((files / "cut.dcm").read_bytes()[:-2000])
-    shutil.copy(get_testdata_file("SC_rgb_small_odd.dcm", download=False), files / "colour.dcm")
+    colour = str(get_testdata_file("SC_rgb_small_odd.dcm", download=False))
+    shutil.copy(colour, files / "colour.dcm")
     (files / "notes.txt").write_text("no DICOM")
     for name in ("good", "nobody", "cut", "colour", "lost"):
         write_mask(masks / f"{name}.png", disc)
     write_mask(masks / f"{good.SOPInstanceUID}.png", disc)
     (masks / "good.png").unlink()
     write_mask(masks / "size.png", disc[1:])
-    write_mask(masks / "empty.png", 0 * disc)
+    write_mask(masks / "empty.png", np.zeros_like(disc))
     Image.fromarray(np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint8)).save(
         masks / "grey.png"
     )
@@ -201,15 +227,14 @@ def test_what_is_left_out_is_told_with_its_reason_and_the_rest_goes_on(tmp_path,
         "notes.txt": "not-an-image",
     }
     assert all(item["message"] for item in made["items"])
-    assert {"lost"} <= set(made["unused_annotations"])
-    said = capsys.readouterr().out
-    assert (
-        said.startswith((out / "report.txt").read_text())
-        and "wrong-size: size.dcm: the mask is 95 x 112" in said
-    )
+    # Nothing could ask for these: their images are missing, or cannot be read.
+    assert made["unused_annotations"] == ["colour", "cut", "lost"]
+    printed = capsys.readouterr().out
+    assert printed.startswith((out / "report.txt").read_text())
+    assert "wrong-size: size.dcm: the mask is 95 x 112" in printed
 
 
-def test_files_without_annotation_are_no_failure(tmp_path):
+def test_files_without_annotation_are_no_failure(tmp_path: Path) -> None:
     write_image(tmp_path / "in/one.dcm", [body()])
     write_image(tmp_path / "in/two.dcm", [body()])
     write_mask(tmp_path / "masks/one.png", body())
@@ -217,7 +242,7 @@ def test_files_without_annotation_are_no_failure(tmp_path):
     assert report(tmp_path / "out")["skipped"] == {"no-annotation": 1}
 
 
-def test_frames_and_segmentations_among_the_files(tmp_path):
+def test_frames_and_segmentations_among_the_files(tmp_path: Path) -> None:
     masks = [body(), body(50, 60, 20), body(40, 50, 15)]
     many = write_image(tmp_path / "in/many.dcm", masks)
     write_mask(tmp_path / "masks/many-0001.png", masks[0])
@@ -239,7 +264,7 @@ def test_frames_and_segmentations_among_the_files(tmp_path):
     ]
 
 
-def test_bright_air_is_turned_over(tmp_path):
+def test_an_image_with_bright_air_is_inverted(tmp_path: Path) -> None:
     image = write_image(tmp_path / "in/one.dcm", [body()], PhotometricInterpretation="MONOCHROME1")
     write_mask(tmp_path / "masks/one.png", body())
     make(tmp_path / "in", "--masks", tmp_path / "masks", "--out", tmp_path / "out", "--val", 0)
@@ -247,7 +272,7 @@ def test_bright_air_is_turned_over(tmp_path):
     assert np.array_equal(item.pixels, 65535 - image.pixel_array.astype(int))
 
 
-def write_table(path, rows):
+def write_table(path: Path, rows: list[list[str]]) -> Path:
     with path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["file", "patient", "split"])
@@ -255,7 +280,7 @@ def write_table(path, rows):
     return path
 
 
-def test_a_table_says_whose_a_file_is_and_where_it_goes(tmp_path):
+def test_a_table_says_whose_a_file_is_and_where_it_goes(tmp_path: Path) -> None:
     for name in "abc":
         write_image(tmp_path / f"in/{name}.dcm", [body()], patient="")
         write_mask(tmp_path / f"masks/{name}.png", body())
@@ -277,27 +302,29 @@ def test_a_table_says_whose_a_file_is_and_where_it_goes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([["a", "A", "train"], ["b", "A", "val"]], "line 3: its patient is in another split"),
-        ([["a", "A", "dev"]], "'dev' is no split"),
+        ([["a", "A", "dev"]], "'dev' is not a split"),
         ([], "no column"),
     ],
 )
-def test_a_table_that_cannot_be_kept_to_is_refused(tmp_path, rows, said):
-    with pytest.raises(TrainingTableError, match=said):
-        Table(write_table(tmp_path / "table.csv", rows), "file", "patient", "split")
+def test_a_table_with_bad_splits_or_no_rows_is_refused(
+    tmp_path: Path, rows: list[list[str]], message: str
+) -> None:
+    with pytest.raises(TrainingTableError, match=message):
+        PatientTable(write_table(tmp_path / "table.csv", rows), "file", "patient", "split")
 
 
-def test_a_table_without_the_column_or_that_is_none_is_refused(tmp_path):
+def test_a_table_without_the_column_or_not_in_csv_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingTableError, match="no column 'person'"):
-        Table(write_table(tmp_path / "table.csv", [["a", "A", "train"]]), "file", "person")
+        PatientTable(write_table(tmp_path / "table.csv", [["a", "A", "train"]]), "file", "person")
     (tmp_path / "table.csv").write_bytes(b"\xff\xfe\x00binary")
     with pytest.raises(TrainingTableError, match="cannot be read as CSV"):
-        Table(tmp_path / "table.csv", "file", "patient")
+        PatientTable(tmp_path / "table.csv", "file", "patient")
 
 
-def test_records_of_another_run_are_never_mixed_in(tmp_path):
+def test_records_of_another_run_are_never_mixed_in(tmp_path: Path) -> None:
     write_image(tmp_path / "in/one.dcm", [body()])
     write_mask(tmp_path / "masks/one.png", body())
     words = [tmp_path / "in", "--masks", tmp_path / "masks", "--out", tmp_path / "out", "--val", 0]
@@ -309,11 +336,13 @@ def test_records_of_another_run_are_never_mixed_in(tmp_path):
     assert len(read_records(tmp_path / "out", "train")) == 1
 
 
-def test_misuse_is_told(tmp_path, capsys):
+def test_misuse_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_image(tmp_path / "in/one.dcm", [body()])
     make(tmp_path / "nowhere", "--out", tmp_path / "out", code=2)
     make(tmp_path / "in", "--out", tmp_path / "out", "--val", 0.5, "--test", 0.5, code=2)
-    assert "is not there" in (said := capsys.readouterr().err) and "nothing to train on" in said
+    printed = capsys.readouterr().err
+    assert "nowhere does not exist" in printed
+    assert "nothing to train on" in printed
     for words in (
         ["--masks", tmp_path / "no"],
         ["--via", tmp_path / "no.json"],

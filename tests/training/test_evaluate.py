@@ -1,8 +1,9 @@
-"""What an evaluation counts, and what it writes."""
+"""What an evaluation measures, and the files it writes."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -19,11 +20,11 @@ pytest.importorskip("tensorflow")
 
 from coverslip import metrics
 from coverslip.dicom.instance import read_instance
-from coverslip.errors import TrainingTableError
 from coverslip.scheme.profiles import DEFAULT, ROBUST
 from coverslip.scheme.reference import ReferenceEngine
-from coverslip_training import drawing, evaluate, summaries
+from coverslip_training import drawing, evaluate, figures, report, tables
 from coverslip_training.classical import outline
+from coverslip_training.errors import TrainingTableError
 from coverslip_training.measures import (
     MARGINS,
     PRODUCT_MARGIN,
@@ -36,8 +37,15 @@ from coverslip_training.measures import (
     rim,
     rim_distances,
 )
-from coverslip_training.outcomes import Altered, Lasting, alter, arbitrary, unlabelled, withstand
 from coverslip_training.records import Slice
+from coverslip_training.stability import (
+    Alteration,
+    Stability,
+    embed_arbitrary_bits,
+    measure_alteration,
+    measure_stability,
+    unlabelled_cases,
+)
 from tests.training.images import body, write_image
 
 pytestmark = pytest.mark.slow
@@ -98,9 +106,16 @@ def data(tmp_path: Path) -> Path:
         )
     write_image(folder / "hard/0.dcm", [head()])
     write_image(folder / "hard/1.dcm", [np.ones((64, 64), np.uint8)])
-    hard = [("file", "why", "modality"), ("hard/0.dcm", "easy", "CT"), ("hard/1.dcm", "full", "CT")]
-    tables = {"slices.csv": [COLUMNS, *rows], "hard.csv": hard}
-    for name, lines in tables.items():
+    hard: list[tuple[str, ...]] = [
+        ("file", "why", "modality"),
+        ("hard/0.dcm", "easy", "CT"),
+        ("hard/1.dcm", "full", "CT"),
+    ]
+    written: dict[str, list[tuple[str, ...]]] = {
+        "slices.csv": [COLUMNS, *rows],
+        "hard.csv": hard,
+    }
+    for name, lines in written.items():
         with (folder / name).open("w", newline="") as file:
             csv.writer(file).writerows(lines)
     return folder
@@ -118,8 +133,8 @@ def test_a_perfect_outline_needs_no_margin(case: Case) -> None:
         and found.needed == 0
         and found.distances.mean == found.distances.p95 == 0.0
     )
-    assert not any(found.missed) and not any(found.carriers) and found.in_carriers == 0
-    assert found.found[0] > 0.9 and found.found[-1] < found.found[0]
+    assert not any(found.missed) and not any(found.in_carriers) and found.body_in_carriers == 0
+    assert found.background[0] > 0.9 and found.background[-1] < found.background[0]
 
 
 def test_a_shifted_outline_needs_its_shift(case: Case) -> None:
@@ -133,7 +148,7 @@ def test_a_shifted_outline_needs_its_shift(case: Case) -> None:
 
 def test_the_gate_keeps_bright_body_that_the_outline_missed(case: Case) -> None:
     found = measure(case, moved(case.label, -40))
-    assert found.missed[MARGINS.index(PRODUCT_MARGIN)] > 100 and not any(found.carriers)
+    assert found.missed[MARGINS.index(PRODUCT_MARGIN)] > 100 and not any(found.in_carriers)
 
 
 def test_dark_body_that_the_outline_missed_is_counted(case: Case) -> None:
@@ -143,8 +158,8 @@ def test_dark_body_that_the_outline_missed_is_counted(case: Case) -> None:
         )
     )
     found = measure(dark, moved(case.label, -20))
-    assert found.in_carriers > 100
-    assert found.carriers[-1] < found.carriers[0]
+    assert found.body_in_carriers > 100
+    assert found.in_carriers[-1] < found.in_carriers[0]
 
 
 @pytest.mark.parametrize(("change", "sign"), [(1, 1), (-1, -1)])
@@ -173,7 +188,7 @@ def test_nothing_outlined_is_counted_as_such(case: Case) -> None:
     assert rim_distances(empty, empty).mean == 0.0
 
 
-def test_the_frame_of_an_image_is_no_rim() -> None:
+def test_the_edge_of_an_image_is_not_a_rim() -> None:
     assert not rim(np.ones((5, 5), np.uint8)).any()
     assert rim(body())[48].sum() == 4  # in and out of the disc, and of the hole in it
 
@@ -193,8 +208,10 @@ def test_brightness_is_counted_from_dark_to_the_98th_percentile(case: Case) -> N
     assert brightness(padded, pixels == 1) == 0.0
 
 
-def test_an_outline_of_bright_body_withstands_the_embedding(case: Case, tmp_path: Path) -> None:
-    found = withstand(
+def test_an_outline_of_bright_body_is_stable_under_the_embedding(
+    case: Case, tmp_path: Path
+) -> None:
+    found = measure_stability(
         case, outline(case.pixels), tmp_path / "a.dcm", 1, ReferenceEngine(outline), tmp_path
     )
     assert (
@@ -205,11 +222,13 @@ def test_an_outline_of_bright_body_withstands_the_embedding(case: Case, tmp_path
     )
 
 
-def test_what_does_not_withstand_is_told(case: Case, tmp_path: Path) -> None:
+def test_an_unstable_outline_is_measured_as_such(case: Case, tmp_path: Path) -> None:
     def nervous(plane: NDArray[np.int32]) -> Mask:
         return case.label if np.array_equal(plane, case.pixels) else moved(case.label, 20)
 
-    found = withstand(case, case.label, tmp_path / "a.dcm", 1, ReferenceEngine(nervous), tmp_path)
+    found = measure_stability(
+        case, case.label, tmp_path / "a.dcm", 1, ReferenceEngine(nervous), tmp_path
+    )
     assert 0.5 < found.ncc < 0.9 and found.moved_by_outline > 0.02
 
 
@@ -217,46 +236,48 @@ def test_a_slice_without_room_is_measured_with_arbitrary_bits(tmp_path: Path) ->
     write_image(tmp_path / "small.dcm", [body()])
     instance = read_instance(tmp_path / "small.dcm")
     small = case_of(Slice("small.dcm", "P", "CT", instance.planes[0], body()), instance)
-    found = withstand(small, body(), tmp_path / "small.dcm", 1, ReferenceEngine(outline), tmp_path)
+    found = measure_stability(
+        small, body(), tmp_path / "small.dcm", 1, ReferenceEngine(outline), tmp_path
+    )
     assert found.refused == "no-carriers" and found.ncc > 0.9
 
 
 def test_the_robust_profile_tries_an_outline_with_its_own_step(case: Case) -> None:
     engine = ReferenceEngine(outline)
     largest = {
-        p.name: int(np.abs(arbitrary(case, engine, 1, p) - case.pixels).max())
+        p.name: int(np.abs(embed_arbitrary_bits(case, engine, 1, p) - case.pixels).max())
         for p in (DEFAULT, ROBUST)
     }
     assert 0 < 2 * largest["default"] < largest["robust"]
 
 
-def test_profiles_are_told_apart(case: Case) -> None:
+def test_profiles_are_reported_apart(case: Case) -> None:
     plain = row(case, "a.dcm", case.label, case.label)
-    both = replace(plain, robust=Lasting("no-carriers", 0.5, 0.25, 0.125, 0))
-    assert "embedded_robust" not in summaries.groups([plain])[0]
-    figures = {"groups": summaries.groups([both])}
-    assert figures["groups"][0]["embedded_robust"]["refused"] == {"no-carriers": 1}
-    assert "1.00000" in summaries.lasting_table(figures, ("modality",))
-    assert "| 0.50000 | 0.50000 | 1 | 25.00% / 25.00% | 12.50%" in summaries.lasting_table(
-        figures, ("modality",), "embedded_robust"
+    both = replace(plain, robust=Stability("no-carriers", 0.5, 0.25, 0.125, 0))
+    assert "embedded_robust" not in figures.all_groups([plain])[0]
+    measured = {"groups": figures.all_groups([both])}
+    assert measured["groups"][0]["embedded_robust"]["refused"] == {"no-carriers": 1}
+    assert "1.00000" in tables.stability_table(measured, ("modality",))
+    assert "| 0.50000 | 0.50000 | 1 | 25.00% / 25.00% | 12.50%" in tables.stability_table(
+        measured, ("modality",), "embedded_robust"
     )
 
 
 def test_altered_pixels_are_those_of_the_file(case: Case, tmp_path: Path) -> None:
-    dark = alter(case, tmp_path / "a.dcm", 1, ReferenceEngine(outline), tmp_path)
+    dark = measure_alteration(case, tmp_path / "a.dcm", 1, ReferenceEngine(outline), tmp_path)
     assert dark.refused == "" and 0.0 < dark.brightest < 0.1
-    none = alter(
+    none = measure_alteration(
         case,
         tmp_path / "a.dcm",
         1,
         ReferenceEngine(lambda plane: np.zeros(plane.shape, np.uint8)),
         tmp_path,
     )
-    assert none == Altered("no-body")
+    assert none == Alteration("no-body")
 
 
 def test_slices_without_a_label_are_optional(tmp_path: Path) -> None:
-    assert not list(unlabelled(tmp_path))
+    assert not list(unlabelled_cases(tmp_path))
 
 
 def test_an_evaluation_measures_the_split_beside_the_classical_outline(data: Path) -> None:
@@ -287,9 +308,9 @@ def test_an_evaluation_measures_the_split_beside_the_classical_outline(data: Pat
     assert len(found.worst) == 2 and json.loads(json.dumps(found.figures)) == found.figures
 
 
-def test_a_report_holds_the_figures_and_says_what_they_are(data: Path, tmp_path: Path) -> None:
+def test_a_report_holds_the_figures_and_explains_them(data: Path, tmp_path: Path) -> None:
     found = evaluate.evaluate(data, "val", ReferenceEngine(outline))
-    evaluate.write(found, tmp_path / "out")
+    report.write_evaluation(found, tmp_path / "out")
     text = (tmp_path / "out/report.md").read_text()
     mean = found.figures["groups"][0]["network"]["iou"]["mean"]
     assert (
@@ -315,9 +336,9 @@ def test_nothing_to_measure_is_an_error(data: Path, split: str, sentence: str) -
         evaluate.evaluate(folder, split, ReferenceEngine(outline))
 
 
-def row(case: Case, name: str, network: Mask, classical: Mask) -> summaries.Row:
-    """A row of figures with nothing to say about embedding."""
-    return summaries.Row(
+def row(case: Case, name: str, network: Mask, classical: Mask) -> figures.LabelledResult:
+    """A result whose embedding changed nothing."""
+    return figures.LabelledResult(
         name,
         "P",
         "MR",
@@ -325,24 +346,24 @@ def row(case: Case, name: str, network: Mask, classical: Mask) -> summaries.Row:
         "One",
         measure(case, network),
         measure(case, classical),
-        Lasting("", 1.0, 0.0, 0.0, 0),
+        Stability("", 1.0, 0.0, 0.0, 0),
     )
 
 
-def test_labels_that_leave_body_out_are_told_apart(case: Case) -> None:
-    left_out = next(iter(summaries.LEFT_OUT))
+def test_labels_that_leave_body_out_are_reported_apart(case: Case) -> None:
+    left_out = next(iter(figures.LEFT_OUT))
     rows = [
         row(case, left_out, moved(case.label, 5), case.label),
         row(case, "b.dcm", case.label, case.label),
     ]
-    both, without = summaries.groups(rows)[:2]
+    both, without = figures.all_groups(rows)[:2]
     assert both["slices"] == 2 and both["network"]["iou"]["mean"] < 1.0
     assert (
         without["slices"] == 1
         and without["network"]["iou"]["mean"] == 1.0
         and "without the 1" in without["name"]
     )
-    assert len(summaries.LEFT_OUT) == 8
+    assert len(figures.LEFT_OUT) == 8
 
 
 def test_where_one_outline_fails_alone_is_listed(case: Case) -> None:
@@ -353,7 +374,7 @@ def test_where_one_outline_fails_alone_is_listed(case: Case) -> None:
         row(case, "c", far, far),
         row(case, "d", case.label, far),
     ]
-    missed = summaries.comparison(rows)["missed_after_margin"]
+    missed = figures.comparison(rows)["missed_after_margin"]
     assert (missed["network_only"], missed["classical_only"], missed["both"]) == (
         ["a"],
         ["b", "d"],
@@ -363,27 +384,32 @@ def test_where_one_outline_fails_alone_is_listed(case: Case) -> None:
 
 
 def test_hard_slices_are_counted_by_what_happened() -> None:
-    outcomes = [Altered("no-body"), Altered("", 0.1), Altered("", 0.3), Altered("", 0.9)]
-    rows = [
-        summaries.HardRow(f"{n}", "MR", "dim", one, Altered("", 0.0))
-        for n, one in enumerate(outcomes)
+    alterations = [
+        Alteration("no-body"),
+        Alteration("", 0.1),
+        Alteration("", 0.3),
+        Alteration("", 0.9),
     ]
-    figures = {"hard": summaries.hard_figures(rows)}
-    assert figures["hard"]["network"] == {
+    rows = [
+        figures.UnlabelledResult(f"{n}", "MR", "dim", one, Alteration("", 0.0))
+        for n, one in enumerate(alterations)
+    ]
+    measured = {"hard": figures.unlabelled_figures(rows)}
+    assert measured["hard"]["network"] == {
         "refused": {"no-body": 1},
         "dark": 1,
         "grey": 1,
         "bright": 1,
     }
-    assert [line.split(" | ")[0] for line in summaries.hard_rows(figures).splitlines()[2:]] == [
+    assert [line.split(" | ")[0] for line in tables.unlabelled_rows(measured).splitlines()[2:]] == [
         "| 2",
         "| 3",
     ]
-    assert len(summaries.hard_rows(figures, everything=True).splitlines()) == 6
+    assert len(tables.unlabelled_rows(measured, everything=True).splitlines()) == 6
 
 
 def test_a_cell_draws_all_lines(case: Case) -> None:
-    picture = np.asarray(drawing.cell(case, moved(case.label, -9), moved(case.label, 9), "a"))
+    picture = np.asarray(drawing.draw_slice(case, moved(case.label, -9), moved(case.label, 9), "a"))
     for colour in (drawing.LABEL, drawing.NETWORK, drawing.CLASSICAL):
         assert (picture == colour).all(axis=-1).sum() > 100
     blocks = possible_carriers(case, distance_to(moved(case.label, -9)), PRODUCT_MARGIN)
@@ -413,12 +439,14 @@ def test_the_page_s_command_measures_the_released_model(
     assert "## What may carry" in capsys.readouterr().out
     listed = re.findall(r"^\| `([a-z.]+)` \|", page, re.MULTILINE)
     assert sorted(listed) == sorted(path.name for path in Path("evaluation").iterdir())
-    figures = json.loads(Path("evaluation/metrics.json").read_text())
-    assert figures["model"]["name"] == "coverslip.tflite" and len(figures["model"]["sha256"]) == 64
-    assert figures["groups"][0]["network"]["iou"]["mean"] > 0.9
+    measured = json.loads(Path("evaluation/metrics.json").read_text())
+    assert measured["model"]["name"] == "coverslip.tflite"
+    released = (ROOT / "models/coverslip.tflite").read_bytes()
+    assert measured["model"]["sha256"] == hashlib.sha256(released).hexdigest()
+    assert measured["groups"][0]["network"]["iou"]["mean"] > 0.9
 
 
-def test_a_folder_without_a_table_is_refused_in_a_sentence(
+def test_a_folder_without_a_table_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["--data", str(tmp_path)]) == 2
@@ -445,9 +473,10 @@ def test_trained_weights_outline_like_the_model_that_was_exported_from_them(case
         (["--weights", "nowhere.npz"], "no weights at nowhere.npz"),
     ],
 )
-def test_what_would_mislead_or_cannot_be_is_refused(
+def test_measuring_the_training_split_or_missing_weights_is_refused(
     data: Path, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["--data", str(data), *words]) == 2
-    said = capsys.readouterr()
-    assert sentence in said.err and not said.out
+    printed = capsys.readouterr()
+    assert sentence in printed.err
+    assert not printed.out

@@ -1,6 +1,4 @@
-"""What is registered with Model Garden, Table 1 to the letter, and what is refused before anything
-is trained.
-"""
+"""The experiments as registered with Model Garden, Table 1, and what is refused before training."""
 
 from __future__ import annotations
 
@@ -20,16 +18,18 @@ pytest.importorskip("official.vision")
 from official.core import config_definitions, exp_factory, task_factory  # noqa: E402
 from official.modeling import optimization  # noqa: E402
 
-from coverslip.errors import CheckpointError, ExperimentError, RecordsMissingError  # noqa: E402
+from coverslip_training.errors import (  # noqa: E402
+    CheckpointError,
+    ExperimentError,
+    RecordsMissingError,
+)
 from coverslip_training.experiment import (  # noqa: E402
     EXPERIMENTS,
-    ConsoleTask,
-    PaperTask,
-    find_checkpoint,
     load_experiment,
     task_config,
 )
-from coverslip_training.inputs import find_files, numbers  # noqa: E402
+from coverslip_training.inputs import find_files, image_numbers  # noqa: E402
+from coverslip_training.tasks import ConsoleTask, PaperTask, find_checkpoint  # noqa: E402
 from coverslip_training.train import Phase, add_arguments, make_strategy, phases, run  # noqa: E402
 
 TABLE_1 = {
@@ -52,10 +52,10 @@ TABLE_1 = {
 
 
 def value_at(config: config_definitions.ExperimentConfig, key: str) -> Any:
-    found: Any = config
+    value: Any = config
     for name in key.split("."):
-        found = getattr(found, name)
-    return found
+        value = getattr(value, name)
+    return value
 
 
 def test_the_papers_experiment_is_table_1() -> None:
@@ -99,7 +99,7 @@ def test_later_values_win(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("trainer.steps=5", "steps"),
         ("no-such-file.yaml", "neither a YAML file"),
@@ -108,8 +108,8 @@ def test_later_values_win(tmp_path: Path) -> None:
         ("trainer=fast", "does not fit"),
     ],
 )
-def test_what_does_not_fit_is_refused(change: str, said: str) -> None:
-    with pytest.raises(ExperimentError, match=said):
+def test_a_change_that_does_not_fit_is_refused(change: str, message: str) -> None:
+    with pytest.raises(ExperimentError, match=message):
         load_experiment("console", [change])
 
 
@@ -133,32 +133,36 @@ def test_heads_come_first_and_end_where_the_training_does() -> None:
 
 
 @pytest.mark.parametrize(("pipelines", "replicas"), [(1, 1), (1, 2), (2, 2), (2, 4)])
-def test_machines_share_the_same_pictures(pipelines: int, replicas: int) -> None:
+def test_machines_share_the_same_images(pipelines: int, replicas: int) -> None:
     batch, first = 8 // replicas, 3
     seen: list[int] = []
     for number in range(pipelines):
         context = tf.distribute.InputContext(pipelines, number, replicas)
-        here = 8 // pipelines
-        series = numbers(first, batch, context).take(2 * here).batch(here).as_numpy_iterator()
+        share = 8 // pipelines
+        series = (
+            image_numbers(first, batch, context).take(2 * share).batch(share).as_numpy_iterator()
+        )
         assert [step.tolist() for step in series] == [
-            [(first + k) * 8 + number * here + j for j in range(here)] for k in range(2)
+            [(first + k) * 8 + number * share + j for j in range(share)] for k in range(2)
         ]
-        seen += range(number * here, (number + 1) * here)
+        seen += range(number * share, (number + 1) * share)
     assert seen == list(range(8))
 
 
 def fit_commands() -> list[list[str]]:
     page = (ROOT / "docs" / "training.md").read_text()
-    return [
+    commands = [
         line.split()[4:] for line in page.splitlines() if line.startswith("$ coverslip train fit ")
     ]
+    assert commands, "the training page has no fit command"
+    return commands
 
 
 @pytest.mark.parametrize("words", fit_commands(), ids=lambda words: words[-1])
-def test_what_the_documentation_says_is_understood(
+def test_the_commands_of_the_training_page_are_accepted(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Up to the records, which are not there."""
+    """Up to the records, which do not exist."""
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text("trainer: {max_to_keep: 3}\n")
     Path("coco").mkdir()

@@ -1,6 +1,4 @@
-"""Training steps, the same start for the same seed, going on after a kill, two workers, and the
-paper's two phases.
-"""
+"""Training: reproducible start, resuming after a kill, two workers, and the paper's two phases."""
 
 from __future__ import annotations
 
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("official.vision")
@@ -22,8 +21,8 @@ from official.core import config_definitions, task_factory  # noqa: E402
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 
 from coverslip.cli import main  # noqa: E402
-from coverslip.errors import CheckpointError, DivergedError  # noqa: E402
 from coverslip_graph.network import Network  # noqa: E402
+from coverslip_training.errors import CheckpointError, DivergedError  # noqa: E402
 from coverslip_training.experiment import load_experiment  # noqa: E402
 from coverslip_training.records import Slice, read_slices, to_example  # noqa: E402
 from coverslip_training.train import Run, averaged, check_finite, fit, last_step, make_strategy  # noqa: E402
@@ -36,13 +35,14 @@ SHORT = [
 ]
 
 EAGER = ["trainer.train_tf_function=false", "trainer.train_tf_while_loop=false"]
-"""Steps that are not compiled: slower ones, but a few of them come sooner."""
+"""Steps that are not compiled: slower, but a few of them are done sooner."""
+
 SPARE = [
     "task.model.input_size=[128,128,3]",
     "task.model.mask_sampler.num_sampled_masks=4",
     "task.model.roi_sampler.num_sampled_rois=16",
 ]
-"""Nothing of Table 1, but most of its arithmetic."""
+"""Overrides of values that are not in Table 1, to save most of the time."""
 
 
 def write_records(folder: Path, split: str, items: list[Slice]) -> None:
@@ -86,13 +86,13 @@ def test_a_loss_out_of_bounds_stops_the_training() -> None:
             check_finite({"total": value}, 7, 1e6)
 
 
-def test_nothing_to_train_on_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_records_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "fit", "--records", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
     assert "no records match" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_training_goes_on_after_a_kill(
+def test_training_resumes_after_a_kill(
     records: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -151,9 +151,7 @@ def test_training_goes_on_after_a_kill(
 
 @pytest.mark.slow
 def test_two_workers_share_one_training(records: Path, tmp_path: Path) -> None:
-    """Two processes on this machine, as they would be on two: the same loss at both, one
-    checkpoint.
-    """
+    """Two processes on this machine, as on two machines: the same loss in both, one checkpoint."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     hosts = [f"127.0.0.1:{entry.getsockname()[1]}" for entry in sockets]
     for entry in sockets:
@@ -206,9 +204,7 @@ def test_two_workers_share_one_training(records: Path, tmp_path: Path) -> None:
 
 
 def calibrated_backbone(config: config_definitions.ExperimentConfig, folder: Path) -> str:
-    """A checkpoint with a backbone that no training has seen, its batch normalisation set by one
-    pass over noise.
-    """
+    """Write a checkpoint of an untrained backbone; a pass over noise sets batch normalisation."""
     task = task_factory.get_task(config.task.replace(init_checkpoint=""))
     model = task.build_model()
     model.backbone.trainable = True
@@ -220,7 +216,7 @@ def calibrated_backbone(config: config_definitions.ExperimentConfig, folder: Pat
     return str(tf.train.Checkpoint(**model.checkpoint_items).write(str(folder / "coco")))
 
 
-def backbone_of(checkpoint: str) -> dict[str, np.ndarray]:
+def backbone_of(checkpoint: str) -> dict[str, NDArray[np.float32]]:
     """The backbone's kernels in a checkpoint."""
     reader = tf.train.load_checkpoint(checkpoint)
     names = [name for name in reader.get_variable_to_shape_map() if name.startswith("backbone/")]
@@ -239,7 +235,7 @@ def real(shared_data: Path, tmp_path: Path) -> Path:
 
 
 def assert_adds_up(line: list[float]) -> None:
-    """Eq. 1 with the proposals' two parts and the decay: nothing is weighted, nothing left out."""
+    """Eq. 1 with the proposals' two parts and the decay: no weights, nothing left out."""
     total, *parts = line
     assert (
         len(parts) == 6
@@ -252,9 +248,7 @@ def assert_adds_up(line: list[float]) -> None:
 def test_the_papers_network_takes_a_step(
     real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """ResNet-101 and all of Table 1 on real slices, small ones, without a checkpoint: nothing is
-    frozen.
-    """
+    """ResNet-101 and all of Table 1 on small real slices, without a checkpoint, nothing frozen."""
     changes = ["task.heads_steps=0", "trainer.train_steps=1", "task.train_batch_norm=true"]
     fit(configured(real, [*EAGER, *SPARE, *changes], "paper_resnet101"), tmp_path / "run")
     assert_adds_up(losses(capsys.readouterr().out, 1))
@@ -264,9 +258,7 @@ def test_the_papers_network_takes_a_step(
 def test_the_heads_come_first_and_then_everything(
     real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The paper's two phases, a step of each, from a checkpoint as COCO's would be; ResNet-18 to
-    spare time.
-    """
+    """The paper's two phases, a step of each, from a checkpoint as of COCO; ResNet-18 for speed."""
     changes = [
         "task.model.backbone.resnet.model_id=18",
         "task.heads_steps=1",

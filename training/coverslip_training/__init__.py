@@ -1,1 +1,1 @@
-"""."""
+"""Trains and evaluates the network that outlines the body."""

@@ -1,8 +1,7 @@
-"""Scanners that the data do not have: geometry and intensities drawn at random, on stored values,
-before the graph's preprocessing.
+"""Augments slices with random geometry and intensities, as of scanners that the data do not have.
 
-Every function takes a generator and float32 planes [H, W] and returns new ones; labels are float32
-in 0 to 1.
+It works on stored values, before the graph's preprocessing. Every function takes a random generator
+and float32 planes [H, W] and returns new planes; labels are float32, 0 to 1.
 """
 
 from __future__ import annotations
@@ -18,17 +17,16 @@ from coverslip_training.records import Slice
 Plane = NDArray[np.float32]
 
 CANVAS = 256
-"""Longer side of an augmented picture, pixels."""
+"""Longer side of an augmented image, pixels."""
 
-SOURCE = 352
-"""Longer side that slices are shrunk to (by area) before the warp, so that the warp need not
-filter.
-"""
+SHRUNK = 352
+"""Longer side to which slices are shrunk (by area) before the warp, so that the warp need not
+filter."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A slice made ready for augmentation.
+class SourceSlice:
+    """A slice prepared for augmentation.
 
     Attributes
     ----------
@@ -38,9 +36,9 @@ class Source:
         Share of body in each pixel.
     modality : str
     air : float
-        Typical level outside the body and outside padding, grey levels.
+        Typical level outside body and padding, grey levels.
     padding : float or None
-        Level of padding below the air, if there is any.
+        Level of the padding, grey levels; None if there is none below the air.
     tissue : float
         Median of the body, grey levels.
     """
@@ -54,16 +52,16 @@ class Source:
 
 
 def shrink(plane: Plane) -> Plane:
-    """A plane with a longer side of at most `SOURCE`."""
-    scale = SOURCE / max(plane.shape)
+    """Shrink a plane to a longer side of at most `SHRUNK`."""
+    scale = SHRUNK / max(plane.shape)
     if scale >= 1.0:
         return plane
     size = (max(1, round(plane.shape[1] * scale)), max(1, round(plane.shape[0] * scale)))
     return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def make_source(item: Slice) -> Source:
-    """Shrink a slice and find its levels."""
+def make_source(item: Slice) -> SourceSlice:
+    """Shrink a slice and measure its levels."""
     outside = item.pixels[item.label == 0]
     lowest = float(item.pixels.min())
     tissue = float(np.median(item.pixels[item.label == 1]))
@@ -76,7 +74,7 @@ def make_source(item: Slice) -> Source:
     padding = lowest if padded and float(np.median(above)) - lowest > 300 else None
     levels = above if padding is not None else outside
     air = float(np.median(levels)) if levels.size else lowest
-    return Source(
+    return SourceSlice(
         shrink(item.pixels.astype(np.float32)),
         shrink(item.label.astype(np.float32)),
         item.modality,
@@ -92,7 +90,7 @@ def size_of(plane: Plane) -> tuple[int, int]:
 
 
 def smooth_field(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Plane:
-    """A smooth random field with values around -1 to 1."""
+    """Make a smooth random field with values of about -1 to 1."""
     coarse = rng.uniform(-1.0, 1.0, (cells, cells)).astype(np.float32)
     return np.asarray(
         cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), np.float32
@@ -100,7 +98,7 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, int], cells: int) -
 
 
 def canvas_size(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the new picture: as the slice's, or of a shape drawn at random."""
+    """Choose height and width of the new image: the slice's shape, or a random one."""
     aspect = shape[0] / shape[1]
     if rng.random() < 0.3:
         aspect = float(np.exp(rng.uniform(np.log(0.6), np.log(1.67))))
@@ -112,7 +110,7 @@ def canvas_size(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[int, 
 def placement(
     rng: np.random.Generator, shape: tuple[int, int], size: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """A random affine map [2, 3] from the slice to the new picture: turn, flip, scale, shift."""
+    """Make a random affine map [2, 3] from slice to new image: rotate, flip, scale, shift."""
     angle = np.deg2rad(rng.normal(0.0, 8.0)) * (rng.random() < 0.7)
     angle += np.pi / 2 * rng.choice(4, p=[0.76, 0.08, 0.08, 0.08])
     zoom = np.exp(
@@ -130,8 +128,8 @@ def placement(
     return np.column_stack([linear, offset])
 
 
-def warp(rng: np.random.Generator, source: Source) -> tuple[Plane, Plane, Plane]:
-    """Pixels, label and what is slice (1) rather than fill (0) in the new picture."""
+def warp(rng: np.random.Generator, source: SourceSlice) -> tuple[Plane, Plane, Plane]:
+    """Warp a slice; return pixels, label, and 1 where the new image is slice rather than fill."""
     size = canvas_size(rng, size_of(source.pixels))
     for _ in range(8):
         matrix = placement(rng, size_of(source.pixels), size)
@@ -150,9 +148,9 @@ def warp(rng: np.random.Generator, source: Source) -> tuple[Plane, Plane, Plane]
 
 
 def add_limbs(
-    rng: np.random.Generator, pixels: Plane, label: Plane, source: Source
+    rng: np.random.Generator, pixels: Plane, label: Plane, source: SourceSlice
 ) -> tuple[Plane, Plane]:
-    """One or two arms beside the trunk, kept clear of it."""
+    """Add arms beside the trunk, kept clear of it."""
     height, width = label.shape
     near = cv2.dilate(label, np.ones((7, 7), np.uint8)) > 0
     limbs = np.zeros_like(label)
@@ -174,7 +172,7 @@ def add_limbs(
 
 
 def add_table(rng: np.random.Generator, pixels: Plane, label: Plane, span: float) -> Plane:
-    """Arcs and lines outside the body: tables, blankets, head rests, coils."""
+    """Add arcs and lines outside the body, as of tables, blankets, head rests and coils."""
     height, width = label.shape
     drawn = np.zeros_like(label)
     for _ in range(rng.integers(1, 5)):
@@ -200,25 +198,21 @@ def add_table(rng: np.random.Generator, pixels: Plane, label: Plane, span: float
 
 
 def rician(rng: np.random.Generator, signal: Plane, sigma: float) -> Plane:
-    """Magnitude of a signal with complex Gaussian noise of standard deviation sigma (Gudbjartsson
-    and Patz 1995).
-    """
+    """Add Rician noise: Gaussian noise on a complex signal (Gudbjartsson and Patz 1995)."""
     noise = rng.standard_normal((2, *signal.shape), dtype=np.float32) * np.float32(sigma)
     return np.asarray(np.hypot(signal + noise[0], noise[1]), np.float32)
 
 
 def coil_shading(rng: np.random.Generator, shape: tuple[int, int]) -> Plane:
-    """Multiplicative bias field, up to a factor of about 3 either way."""
+    """Make a multiplicative bias field, up to a factor of about 3 either way."""
     return np.asarray(
         np.exp(rng.uniform(0.1, 1.1) * smooth_field(rng, shape, int(rng.integers(2, 5)))),
         np.float32,
     )
 
 
-def ct_as_mr(rng: np.random.Generator, pixels: Plane, label: Plane, source: Source) -> Plane:
-    """The body of a CT with tissue intensities drawn at random, a dark rim now and then, shading
-    and Rician noise.
-    """
+def ct_as_mr(rng: np.random.Generator, pixels: Plane, label: Plane, source: SourceSlice) -> Plane:
+    """Make a CT look like MR: random tissue intensities, a dark rim at times, shading, noise."""
     relative = (pixels - source.air) / max(source.tissue - source.air, 1.0)
     knots = np.array([0.0, 0.5, 0.88, 0.97, 1.03, 1.12, 1.5, 2.2])
     tissue = np.concatenate([[0.0, rng.uniform(0.02, 0.3)], rng.uniform(0.08, 1.0, 6)])
@@ -235,7 +229,7 @@ def ct_as_mr(rng: np.random.Generator, pixels: Plane, label: Plane, source: Sour
 
 
 def vary_mr(rng: np.random.Generator, pixels: Plane, span: float) -> Plane:
-    """Gamma, shading, ghosts and Rician noise; the result is relative (1 = tissue)."""
+    """Vary an MR by gamma, shading, ghosts and noise; the result is relative (1 = tissue)."""
     signal = np.maximum(pixels, 0.0) / max(span, 1.0)
     if rng.random() < 0.4:
         signal = signal ** rng.uniform(0.7, 1.5)
@@ -252,8 +246,8 @@ def vary_mr(rng: np.random.Generator, pixels: Plane, span: float) -> Plane:
     return signal.astype(np.float32)
 
 
-def vary_ct(rng: np.random.Generator, pixels: Plane, source: Source) -> Plane:
-    """Noise, padding drawn in or filled up, a circle of reconstruction, a window; grey levels."""
+def vary_ct(rng: np.random.Generator, pixels: Plane, source: SourceSlice) -> Plane:
+    """Vary a CT by noise and by filling its padding with air; grey levels."""
     span = max(source.tissue - source.air, 1.0)
     padding = np.zeros(pixels.shape, bool)
     level = source.padding
@@ -272,11 +266,9 @@ def vary_ct(rng: np.random.Generator, pixels: Plane, source: Source) -> Plane:
 
 
 def cut_circle(
-    rng: np.random.Generator, pixels: Plane, label: Plane, source: Source
+    rng: np.random.Generator, pixels: Plane, label: Plane, source: SourceSlice
 ) -> tuple[Plane, Plane]:
-    """A reconstruction circle: padding outside, of a level at or below the air; body outside is
-    gone.
-    """
+    """Cut pixels and label to a reconstruction circle, with padding at or below the air outside."""
     height, width = label.shape
     rows, columns = np.ogrid[:height, :width]
     centre = (height / 2 + rng.normal(0, 4), width / 2 + rng.normal(0, 4))
@@ -290,7 +282,7 @@ def cut_circle(
 
 
 def add_metal(rng: np.random.Generator, pixels: Plane, label: Plane, span: float) -> Plane:
-    """A few very bright spots in the body."""
+    """Add a few very bright spots in the body."""
     pixels = pixels.copy()
     rows, columns = np.nonzero(label > 0.9)
     for pick in rng.integers(0, rows.size, int(rng.integers(1, 4))) if rows.size else []:
@@ -301,13 +293,11 @@ def add_metal(rng: np.random.Generator, pixels: Plane, label: Plane, span: float
 
 
 def store(rng: np.random.Generator, relative: Plane, modality: str) -> NDArray[np.int32]:
-    """Stored integers of a picture in which 1 is about tissue: a gain and offset as some scanner
-    has them.
-    """
+    """Convert to stored integers, with the gain and offset of some scanner; 1 is about tissue."""
     if modality == "CT":
         gain, offset = 1000.0 * rng.uniform(0.9, 1.1), float(rng.choice([0.0, -1024.0, -1000.0]))
     else:
-        # Some MR is stored with tissue at a few dozen grey levels, where an embedding is loud.
+        # Some MR is stored with tissue at a few dozen grey levels, where an embedding is strong.
         low, high = (25.0, 120.0) if rng.random() < 0.25 else (60.0, 6000.0)
         gain, offset = (
             float(np.exp(rng.uniform(np.log(low), np.log(high)))),
@@ -317,9 +307,9 @@ def store(rng: np.random.Generator, relative: Plane, modality: str) -> NDArray[n
 
 
 def augment(
-    rng: np.random.Generator, source: Source
+    rng: np.random.Generator, source: SourceSlice
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """A new picture, int32 [h, w], and its label float32 [h, w], of a longer side of 256 pixels."""
+    """Make a new image int32 [h, w] and its label float32 [h, w], longer side 256 pixels."""
     pixels, label, known = warp(rng, source)
     span = max(source.tissue - source.air, 1.0)
     if source.modality == "CT" and rng.random() < 0.08:
@@ -350,10 +340,10 @@ def augment(
 def stego_like(
     rng: np.random.Generator, stored: NDArray[np.int32], label: Plane
 ) -> NDArray[np.int32]:
-    """Background with the noise that an embedding leaves after the resize to half.
+    """Add the noise to the background that an embedding leaves after a resize to half.
 
-    A step of 4 to 64 grey levels, in some or all of the blocks (2 x 2 pixels here); fine, as when
-    all coefficients carry, or the same all over a block, as when the low ones do.
+    The step is 4 to 64 grey levels, in some or all of the blocks (2 x 2 pixels here). The noise is
+    fine, as when all coefficients carry, or constant in a block, as when the low ones do.
     """
     step = float(np.exp(rng.uniform(np.log(4), np.log(64))))
     height, width = stored.shape

@@ -1,6 +1,4 @@
-"""What a training shows while it runs: lines with the time left, and TensorBoard's scalars and
-pictures.
-"""
+"""Shows a running training: lines with the time left, and TensorBoard's scalars and images."""
 
 from __future__ import annotations
 
@@ -17,34 +15,35 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coverslip.metrics import iou
 from coverslip.picture import grey
-from coverslip_training.experiment import Outline
 from coverslip_training.records import Slice
+from coverslip_training.tasks import Outline
 
 SHOWN = 6
-"""Slices whose masks are drawn, the same ones all along."""
+"""Number of slices whose masks are drawn, the same ones at every checkpoint."""
 
 WIDTH = 384
-"""Longer side of a picture, pixels."""
+"""Longer side of an image, pixels."""
 
-_LABEL, _FOUND = (67, 195, 90), (214, 96, 77)
+_LABEL, _NETWORK = (67, 195, 90), (214, 96, 77)
 
 
 def choose(items: Sequence[Slice]) -> list[Slice]:
-    """`SHOWN` slices, spread over all of them."""
+    """Choose `SHOWN` slices, spread over all of them."""
     picks = np.unique(np.linspace(0, len(items) - 1, min(SHOWN, len(items))).round().astype(int))
     return [items[pick] for pick in picks]
 
 
 def draw(
-    pixels: NDArray[np.int32], label: NDArray[np.uint8], found: NDArray[np.uint8]
+    pixels: NDArray[np.int32], label: NDArray[np.uint8], outlined: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """A slice [H, W] with the label's outline in green and the network's in red, uint8 [384, 384,
-    3], padded with black.
+    """Draw a slice [H, W] with the label's outline in green and the network's in red.
+
+    The result is uint8 [384, 384, 3], padded with black.
     """
     scale = WIDTH / max(pixels.shape)
     size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
     canvas = cv2.cvtColor(np.asarray(cv2.resize(grey(pixels), size)), cv2.COLOR_GRAY2RGB)
-    for mask, colour in ((label, _LABEL), (found, _FOUND)):
+    for mask, colour in ((label, _LABEL), (outlined, _NETWORK)):
         large = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST))
         lines, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, lines, -1, colour, 1)
@@ -54,14 +53,14 @@ def draw(
 
 
 class Board:
-    """TensorBoard's scalars and pictures of a run.
+    """Writes TensorBoard's scalars and images of a run.
 
     Parameters
     ----------
     out : Path or None
-        Folder for event files; None writes nothing, as workers do but for the first.
+        Folder for event files; None writes nothing, for all workers but the first.
     items : sequence of Slice
-        Slices to draw masks on; none of them is trained on.
+        Slices to draw masks on; they must not be trained on.
     """
 
     def __init__(self, out: Path | None, items: Sequence[Slice]) -> None:
@@ -71,7 +70,7 @@ class Board:
         self._items = items
 
     def scalars(self, step: int, losses: Mapping[str, float], rate: float, speed: float) -> None:
-        """Losses by part, learning rate, and steps per second."""
+        """Write losses by part, learning rate, and steps per second."""
         with self._writer.as_default(step=step):
             for name, value in losses.items():
                 tf.summary.scalar(f"loss/{name}", value)
@@ -79,37 +78,29 @@ class Board:
             tf.summary.scalar("steps_per_second", speed)
         self._writer.flush()
 
-    def pictures(self, step: int, outline: Outline) -> None:
-        """The slices, each with its label's outline and the network's, and the mean intersection
-        over union of the two.
-        """
+    def images(self, step: int, outline: Outline) -> None:
+        """Draw label and network's outline on the slices, and write their mean IoU."""
         if not self._items:
             return
-        found = [outline(item.pixels) for item in self._items]
-        frames = [
-            draw(item.pixels, item.label, mask)
-            for item, mask in zip(self._items, found, strict=True)
-        ]
+        masks = [outline(item.pixels) for item in self._items]
+        pairs = list(zip(self._items, masks, strict=True))
+        frames = [draw(item.pixels, item.label, mask) for item, mask in pairs]
+        overlap = np.mean([iou(mask, item.label) for item, mask in pairs])
         with self._writer.as_default(step=step):
             tf.summary.image("masks", np.stack(frames), max_outputs=len(frames))
-            tf.summary.scalar(
-                "masks/iou",
-                np.mean(
-                    [iou(mask, item.label) for item, mask in zip(self._items, found, strict=True)]
-                ),
-            )
+            tf.summary.scalar("masks/iou", overlap)
         self._writer.flush()
 
 
-class Progression:
-    """Lines with losses and the time left, above a bar where there is a terminal.
+class ProgressLog:
+    """Prints lines with losses and the time left, above a bar on a terminal.
 
     Parameters
     ----------
     steps, first : int
-        Steps in all, and those that were done before.
+        Total number of steps, and number of those done before.
     quiet : bool
-        Say nothing, as workers do but for the first.
+        Print nothing, for all workers but the first.
     """
 
     def __init__(self, steps: int, first: int, quiet: bool = False) -> None:
@@ -124,10 +115,10 @@ class Progression:
             *columns, console=self.console, disable=not self.console.is_terminal, transient=True
         )
         self._task = self.bar.add_task("training", total=steps, completed=first)
-        self._steps, self._at, self._since = steps, first, time.monotonic()
+        self._steps, self._step, self._time = steps, first, time.monotonic()
 
     def advance(self, step: int, losses: Mapping[str, float]) -> float:
-        """Say how far it is.
+        """Print a line after some steps.
 
         Returns
         -------
@@ -135,12 +126,12 @@ class Progression:
             Steps per second since the last call.
         """
         now = time.monotonic()
-        speed = (step - self._at) / max(now - self._since, 1e-9)
-        self._at, self._since = step, now
-        left = (self._steps - step) / speed / 60
+        speed = (step - self._step) / max(now - self._time, 1e-9)
+        self._step, self._time = step, now
+        minutes = (self._steps - step) / speed / 60
         parts = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
         self.console.print(
-            f"step {step}/{self._steps}  {1 / speed:.2f} s/step  {left:.0f} min left  {parts}"
+            f"step {step}/{self._steps}  {1 / speed:.2f} s/step  {minutes:.0f} min left  {parts}"
         )
         self.bar.update(self._task, completed=step)
         return speed

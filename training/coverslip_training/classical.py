@@ -1,8 +1,7 @@
-"""Body and air told apart without a network: what annotation starts from, and what the network is
-measured against.
+"""Outlines the body without a network: a threshold, an opening, the largest parts, filled holes.
 
-Threshold, opening, largest parts, holes filled, slice by slice. Nothing here was
-learned, and the few numbers were chosen on the training split alone.
+It proposes outlines for annotation, and the network is compared with it. It works on each slice
+alone. Nothing here is learned; the few numbers were chosen on the training split alone.
 """
 
 from __future__ import annotations
@@ -19,34 +18,31 @@ SMOOTHING = 0.8
 """Standard deviation of the Gaussian before the threshold, pixels."""
 
 SOFT_TISSUE, SOFT_SPREAD, SOFT_SHARE = 980.0, 160.0, 0.45
-"""An image is in Hounsfield units where this share of what stands out lies so close to so far above
-its air: fat and muscle are 900 to 1100 HU above air (-1000 HU), whatever was added to them. MR
-stays below 0.41 there and CT above 0.5, on the training split."""
+"""An image is in Hounsfield units if more than `SOFT_SHARE` of its bright pixels are within
+`SOFT_SPREAD` of `SOFT_TISSUE` above its air: fat and muscle are 900 to 1100 HU above air (-1000
+HU), at any offset. On the training split that share is below 0.41 in MR and above 0.5 in CT."""
 
 HOUNSFIELD = 650.0
 """Threshold above air in CT, HU: below fat, above table foam and clothes."""
 
 SHARE = 0.22
-"""Place of the threshold between air and the median of what stands out, elsewhere: fat, muscle and
-what is far from the coil lie far apart, so that it must be near the air."""
+"""Threshold outside CT, as a share of the way from air to the median of the bright pixels. Fat,
+muscle and tissue far from the coil differ much in brightness, so it must be near the air."""
 
 PADDING_SHARE = 0.02
-"""Share of the pixels that the lowest value must have to be taken for padding, rather than air."""
+"""Least share of pixels with the lowest value for that value to be padding rather than air."""
 
 CT_OPENING, OPENING = 0.009, 0.005
-"""Radius of the opening in CT and elsewhere, as a share of the longer side: cuts table tops, sheets
-and cables off.
-"""
+"""Radius of the opening in CT and elsewhere, as a share of the longer side; it cuts off table tops,
+sheets and cables."""
 
 CLOSING = 0.012
-"""Radius of the closing outside CT, as a share of the longer side: bridges dark rims and airways
-that reach the skin.
-"""
+"""Radius of the closing outside CT, as a share of the longer side; it bridges dark rims and airways
+that reach the skin."""
 
-PART = 0.04
-"""Area of the smallest part that is kept, as a share of the largest: an arm is, a cushion's edge is
-not.
-"""
+LEAST_PART = 0.04
+"""Area of the smallest part that is kept, as a share of the largest: an arm is kept, the edge of a
+cushion is not."""
 
 ROUNDS = 12
 
@@ -55,9 +51,9 @@ Mask = NDArray[np.bool_]
 
 
 def without_padding(plane: Plane) -> Plane:
-    """Raise padding to the level of air, so that three levels become two.
+    """Raise padding to the level of air, so that the image has two levels instead of three.
 
-    Padding is a lowest value that many pixels share and that lies far below what comes next.
+    Padding is a lowest value that many pixels have and that is far below the next one.
     """
     lowest = plane.min()
     padded = plane == lowest
@@ -70,17 +66,13 @@ def without_padding(plane: Plane) -> Plane:
     return np.where(padded, middle, plane).astype(np.float32)
 
 
-def shown(pixels: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """A slice [H, W] of stored values as grey bytes for people and for networks of 8 bits; padding
-    as dark as air.
-    """
+def grey_without_padding(pixels: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Convert stored values [H, W] to 8 bits for viewing; padding becomes as dark as air."""
     return grey(np.rint(without_padding(pixels.astype(np.float32))).astype(np.int32))
 
 
 def otsu(values: Plane) -> float:
-    """The level that parts values into two classes with the largest variance between them (Otsu
-    1979, Eq. 18), of 256 levels.
-    """
+    """Find the level, of 256, with the largest variance between classes (Otsu 1979, Eq. 18)."""
     low, high = np.percentile(values, [0.5, 99.0])
     counts, edges = np.histogram(np.clip(values, low, high), bins=256)
     centres = (edges[1:] + edges[:-1]) / 2
@@ -95,10 +87,10 @@ def otsu(values: Plane) -> float:
 
 
 def threshold(plane: Plane) -> tuple[float, bool]:
-    """The level between air and body, and whether the image is in Hounsfield units."""
+    """Find the level between air and body, and whether the image is in Hounsfield units."""
     level, low = otsu(plane), float(np.percentile(plane, 1.0))
     tissue = float(np.median(plane[plane > level])) if (plane > level).any() else level
-    # The dark class of MR may hold half of the body: only its darkest end is air.
+    # In MR the dark class may contain half of the body; only its darkest end is air.
     air = float(np.median(plane[plane <= low + 0.2 * (tissue - low)]))
     level = air + SHARE * (tissue - air)
     above = plane[plane > level]
@@ -111,9 +103,10 @@ def threshold(plane: Plane) -> tuple[float, bool]:
     return level, False
 
 
-def open_by(mask: Mask, radius: float) -> Mask:
-    """Opening of a mask [H, W] with a disc of this radius in pixels; outside the image counts as
-    body, so that edges stay.
+def open_mask(mask: Mask, radius: float) -> Mask:
+    """Open a mask [H, W] with a disc of this radius in pixels.
+
+    Outside the image counts as body, so that edges stay.
     """
     if radius < 1.0:
         return mask
@@ -125,18 +118,16 @@ def open_by(mask: Mask, radius: float) -> Mask:
     return np.asarray(ndimage.distance_transform_edt(~core) <= radius) & mask
 
 
-def close_by(mask: Mask, radius: float) -> Mask:
-    """Closing of a mask [H, W] with a disc of this radius in pixels; outside the image counts as
-    air.
-    """
+def close_mask(mask: Mask, radius: float) -> Mask:
+    """Close a mask [H, W] with a disc of this radius in pixels; outside the image counts as air."""
     if radius < 1.0 or not mask.any():
         return mask
     near = ndimage.distance_transform_edt(~mask) <= radius
     return np.asarray(ndimage.distance_transform_edt(near) > radius) | mask
 
 
-def largest_parts(mask: Mask, share: float = PART) -> Mask:
-    """The connected parts of at least this share of the largest's area."""
+def largest_parts(mask: Mask, share: float = LEAST_PART) -> Mask:
+    """Keep connected parts with at least this share of the largest part's area."""
     parts, count = ndimage.label(mask)
     if count == 0:
         return mask
@@ -145,7 +136,7 @@ def largest_parts(mask: Mask, share: float = PART) -> Mask:
 
 
 def outline(pixels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-    """The body in a slice.
+    """Outline the body in a slice.
 
     Parameters
     ----------
@@ -155,7 +146,7 @@ def outline(pixels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     Returns
     -------
     uint8 [H, W]
-        1 = body, holes filled; all 0 where nothing stands out.
+        1 = body, holes filled; all 0 in a constant image.
     """
     plane = without_padding(pixels.astype(np.float32))
     if plane.min() == plane.max():
@@ -163,7 +154,7 @@ def outline(pixels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     smooth = np.asarray(ndimage.gaussian_filter(plane, SMOOTHING), np.float32)
     level, hounsfield = threshold(smooth)
     side = max(pixels.shape)
-    body = largest_parts(open_by(smooth > level, (CT_OPENING if hounsfield else OPENING) * side))
+    body = largest_parts(open_mask(smooth > level, (CT_OPENING if hounsfield else OPENING) * side))
     if not hounsfield:
-        body = close_by(body, CLOSING * side)
+        body = close_mask(body, CLOSING * side)
     return np.asarray(ndimage.binary_fill_holes(body), np.uint8)

@@ -1,4 +1,4 @@
-"""Slices with the outlines that were measured on them, many on a page."""
+"""Draws slices with the outlines that were measured, many on a page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from coverslip_training.classical import shown
+from coverslip_training.classical import grey_without_padding
 from coverslip_training.measures import (
     PRODUCT_MARGIN,
     Case,
@@ -21,25 +21,24 @@ from coverslip_training.measures import (
 )
 
 CELL, CAPTION, GAP, COLUMNS = 340, 36, 8, 6
-"""Sizes on the page, pixels, and slices in a row."""
+"""Side of a slice, height of its caption and space between slices, pixels; slices in a row."""
 
 LABEL, NETWORK, CLASSICAL, CARRIER = (60, 220, 60), (255, 60, 60), (70, 130, 255), (255, 200, 0)
 TINT = 0.3
+"""Opacity of the colour over blocks that may carry."""
 
 
 def enlarged(plane: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
-    """A plane [H, W] of 0 and 1 at another size, every pixel a square."""
+    """Enlarge a plane [H, W] of 0 and 1, each pixel to a square."""
     height, width = plane.shape
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.NEAREST))
 
 
-def cell(case: Case, network: Mask, classical: Mask, caption: str) -> Image.Image:
-    """A slice with label, network's and classical outline, and the blocks that may carry by the
-    network's.
-    """
+def draw_slice(case: Case, network: Mask, classical: Mask, caption: str) -> Image.Image:
+    """Draw a slice with three outlines, and tint the blocks that may carry by the network's."""
     scale = CELL / max(case.pixels.shape)
-    grey = Image.fromarray(shown(case.pixels))
+    grey = Image.fromarray(grey_without_padding(case.pixels))
     carriers = to_pixels(
         possible_carriers(case, distance_to(network), PRODUCT_MARGIN), case.pixels.shape
     )
@@ -48,7 +47,7 @@ def cell(case: Case, network: Mask, classical: Mask, caption: str) -> Image.Imag
         grey.resize((tint.shape[1], tint.shape[0]), Image.Resampling.LANCZOS).convert("RGB")
     ).astype(np.float64)
     picture[tint] = (1 - TINT) * picture[tint] + TINT * np.array(CARRIER)
-    # Where lines run together the network's is on top: it is the one to look at.
+    # The network's line comes last, so that it is on top where lines coincide.
     for mask, colour in ((classical, CLASSICAL), (case.label, LABEL), (network, NETWORK)):
         picture[rim(enlarged(mask, scale))] = colour
     panel = Image.new("RGB", (CELL, CELL + CAPTION), "black")
@@ -60,33 +59,33 @@ def cell(case: Case, network: Mask, classical: Mask, caption: str) -> Image.Imag
     return panel
 
 
-def legend(width: int) -> Image.Image:
-    """A line that says which colour is what."""
+def draw_legend(width: int) -> Image.Image:
+    """Draw a line that names the colours."""
     strip = Image.new("RGB", (width, CAPTION), "black")
-    pen, place = ImageDraw.Draw(strip), 6
+    pen, left = ImageDraw.Draw(strip), 6
     font = ImageFont.load_default(15)
     for text, colour in (
         ("label", LABEL),
         ("network", NETWORK),
         ("classical", CLASSICAL),
         (
-            f"may carry, {PRODUCT_MARGIN} pixels off the network's outline and behind the gate",
+            f"may carry: {PRODUCT_MARGIN} pixels from the network's outline and past the gate",
             CARRIER,
         ),
     ):
-        pen.text((place, 8), text, fill=colour, font=font)
-        place += round(pen.textlength(text, font=font)) + 24
+        pen.text((left, 8), text, fill=colour, font=font)
+        left += round(pen.textlength(text, font=font)) + 24
     return strip
 
 
-def page(cells: Sequence[Image.Image], path: Path) -> None:
-    """The cells in rows, below the legend, as PNG."""
+def write_page(cells: Sequence[Image.Image], path: Path) -> None:
+    """Write the cells in rows below the legend, as PNG."""
     columns = min(COLUMNS, len(cells))
     rows = -(-len(cells) // columns)
     width = columns * (CELL + GAP) - GAP
     sheet = Image.new("RGB", (width, CAPTION + rows * (CELL + CAPTION + GAP)), (70, 70, 70))
-    sheet.paste(legend(width), (0, 0))
-    for place, picture in enumerate(cells):
-        row, column = divmod(place, columns)
+    sheet.paste(draw_legend(width), (0, 0))
+    for position, picture in enumerate(cells):
+        row, column = divmod(position, columns)
         sheet.paste(picture, (column * (CELL + GAP), CAPTION + GAP + row * (CELL + CAPTION + GAP)))
     sheet.save(path)

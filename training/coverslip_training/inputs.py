@@ -1,4 +1,4 @@
-"""Augmented pictures and their targets as Model Garden's Mask R-CNN task wants them."""
+"""Makes augmented images and their targets for Model Garden's Mask R-CNN task."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from numpy.typing import NDArray
 from official.vision.configs import maskrcnn
 from official.vision.ops import anchor, box_ops
 
-from coverslip.errors import RecordsMissingError
 from coverslip_graph.preprocess import SIDE, prepare
-from coverslip_training.augment import Source, augment
+from coverslip_training.augment import SourceSlice, augment
+from coverslip_training.errors import RecordsMissingError
 from coverslip_training.records import BODY, Slice, bounds, from_example
 
-SMALLEST = 100
-"""Body pixels that a picture must show."""
+LEAST_BODY = 100
+"""Least number of body pixels in an image."""
+
+MR_SHARE = 0.4
+"""Share of MR among the images, if the slices are both of MR and of other modalities."""
 
 
-def sampling_weights(sources: Sequence[Source], patients: Sequence[str]) -> NDArray[np.float64]:
-    """Probability of each slice: each patient counts as the square root of its slices; MR is 40 %
-    of all.
+def sampling_weights(
+    sources: Sequence[SourceSlice], patients: Sequence[str]
+) -> NDArray[np.float64]:
+    """Probability of each slice.
+
+    A patient counts as the square root of the number of its slices; MR gets `MR_SHARE`.
     """
     _, index, counts = np.unique(np.asarray(patients), return_inverse=True, return_counts=True)
     weights: NDArray[np.float64] = 1.0 / np.sqrt(counts[index])
-    resonance = np.array([source.modality == "MR" for source in sources])
-    shares = (
-        {True: 0.4, False: 0.6} if 0 < resonance.sum() < resonance.size else {True: 1.0, False: 1.0}
-    )
-    for kind, share in shares.items():
-        if (resonance == kind).any():
-            weights[resonance == kind] *= share / weights[resonance == kind].sum()
+    is_mr = np.array([source.modality == "MR" for source in sources])
+    if is_mr.any() and not is_mr.all():
+        weights[is_mr] *= MR_SHARE / weights[is_mr].sum()
+        weights[~is_mr] *= (1.0 - MR_SHARE) / weights[~is_mr].sum()
     return np.asarray(weights / weights.sum(), np.float64)
 
 
-class Pictures:
-    """An endless, numbered series of augmented pictures: number k is the same in every run with the
-    same seed.
-    """
+class NumberedImages:
+    """Makes augmented images by number; the same seed and number always give the same image."""
 
-    def __init__(self, sources: Sequence[Source], patients: Sequence[str], seed: int) -> None:
+    def __init__(self, sources: Sequence[SourceSlice], patients: Sequence[str], seed: int) -> None:
         self._sources = sources
         self._weights = sampling_weights(sources, patients)
         self._seed = seed
@@ -56,24 +57,24 @@ class Pictures:
                 rng, self._sources[rng.choice(len(self._sources), p=self._weights)]
             )
             body = (label >= 0.5).astype(np.uint8)
-            if body.sum() >= SMALLEST:
+            if body.sum() >= LEAST_BODY:
                 break
         frame = np.zeros((SIDE, SIDE), np.float32)
         frame[: label.shape[0], : label.shape[1]] = label
         return pixels, frame, np.array([bounds(body)], np.float32)
 
 
-def targets(
+def make_targets(
     config: maskrcnn.MaskRCNN,
     parser: maskrcnn.Parser,
     pixels: tf.Tensor,
     label: tf.Tensor,
     box: tf.Tensor,
 ) -> tuple[tf.Tensor, dict[str, Any]]:
-    """Network input float32 [256, 256, 3] and the labels of Model Garden's `maskrcnn_input.Parser`.
+    """Make the network's input float32 [256, 256, 3] and the labels.
 
-    They differ from the parser's in one thing: ``gt_masks`` is the whole frame [1, 256, 256], not a
-    crop (see `MaskTargets`).
+    They are those of Model Garden's `maskrcnn_input.Parser`, with one difference: ``gt_masks`` is
+    the whole frame [1, 256, 256], not a crop (see `coverslip_training.tasks.MaskTargets`).
     """
     prepared = prepare(pixels[tf.newaxis])
     generator = anchor.build_anchor_generator(
@@ -105,43 +106,43 @@ def targets(
     return prepared.image[0], labels
 
 
-def numbers(first_step: int, batch: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
-    """The endless series of the pictures, int64 [], that one of a strategy's input pipelines makes.
+def image_numbers(
+    first_step: int, batch: int, context: tf.distribute.InputContext
+) -> tf.data.Dataset:
+    """Make the endless series of image numbers, int64 [], of one of a strategy's input pipelines.
 
-    Step k of n replicas takes the pictures from k n b on, b for each replica, whatever machine a
-    replica is on: one machine and several see the same pictures, and a run that was interrupted
-    goes on with those it would have seen.
+    Step k of n replicas uses the b n images from k b n on, b for each replica, on any machine. So
+    one machine and several see the same images, and an interrupted run resumes with the images it
+    would have seen.
 
     Parameters
     ----------
     first_step : int
     batch : int
-        Pictures for each replica and step (b).
+        Images for each replica and step (b).
     context : tf.distribute.InputContext
     """
-    everyone = batch * context.num_replicas_in_sync
-    here = everyone // context.num_input_pipelines
-    start = context.input_pipeline_id * here
-    return tf.data.Dataset.counter(first_step * here).map(
-        lambda k: k // here * everyone + start + k % here
+    of_all = batch * context.num_replicas_in_sync
+    of_pipeline = of_all // context.num_input_pipelines
+    start = context.input_pipeline_id * of_pipeline
+    return tf.data.Dataset.counter(first_step * of_pipeline).map(
+        lambda k: k // of_pipeline * of_all + start + k % of_pipeline
     )
 
 
 def make_dataset(
-    pictures: Pictures,
+    images: NumberedImages,
     config: maskrcnn.MaskRCNN,
     parser: maskrcnn.Parser,
-    series: tf.data.Dataset,
+    numbers: tf.data.Dataset,
     batch: int,
 ) -> tf.data.Dataset:
-    """Batches of the pictures with these numbers (int64 [])."""
+    """Make batches of the images with these numbers (int64 [])."""
 
     def draw(number: tf.Tensor) -> tuple[tf.Tensor, dict[str, Any]]:
-        pixels, label, box = tf.numpy_function(
-            pictures, [number], (tf.int32, tf.float32, tf.float32)
-        )
+        pixels, label, box = tf.numpy_function(images, [number], (tf.int32, tf.float32, tf.float32))
         pixels.set_shape([None, None])
-        return targets(
+        return make_targets(
             config,
             parser,
             pixels,
@@ -150,32 +151,30 @@ def make_dataset(
         )
 
     return (
-        series.map(draw, num_parallel_calls=2, deterministic=True)
+        numbers.map(draw, num_parallel_calls=2, deterministic=True)
         .batch(batch, drop_remainder=True)
         .prefetch(4)
     )
 
 
 def find_files(pattern: str) -> list[str]:
-    """Files that a pattern matches, sorted.
+    """List the files that match a pattern, sorted.
 
     Raises
     ------
     RecordsMissingError
-        There are none.
+        No file matches.
     """
-    found = sorted(tf.io.gfile.glob(pattern))
-    if not found:
+    files = sorted(tf.io.gfile.glob(pattern))
+    if not files:
         raise RecordsMissingError(
             f"no records match {pattern}; make them with coverslip train data"
         )
-    return found
+    return files
 
 
 def read_files(pattern: str) -> list[Slice]:
-    """All slices in the records that a pattern matches; raises RecordsMissingError as `find_files`
-    does.
-    """
+    """Read all slices of the records that match a pattern; raises RecordsMissingError if none."""
     return [
         from_example(raw)
         for raw in tf.data.TFRecordDataset(find_files(pattern)).as_numpy_iterator()

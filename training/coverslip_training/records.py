@@ -1,8 +1,8 @@
-"""Slices and their 1-bit label masks to TFRecord in Model Garden's instance-mask format, and back.
+"""Writes slices and labels as TFRecord in Model Garden's instance-mask format, and reads them.
 
-A record holds the picture twice: ``image/encoded``, 8 bits, is what Model Garden's own decoder and
-its input pipelines read, and ``image/stored``, 16 bits, gives the stored values back exactly, which
-the released network is trained on.
+A record holds the image twice. Model Garden's own decoder and input pipelines read
+``image/encoded``, 8 bits. ``image/stored``, 16 bits, restores the stored values exactly; the
+released network is trained on those.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
 
-from coverslip_training.classical import shown
+from coverslip_training.classical import grey_without_padding
 
 SHARDS = 4
 BODY = 1
-"""Class of the one kind of object; 0 is background."""
+"""Class of the only kind of object; 0 is background."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Slice:
     Attributes
     ----------
     name : str
-        The slice's file name in its data set.
+        File name of the slice in its data set.
     patient, modality : str
     pixels : int32 [H, W]
         Stored values.
     label : uint8 [H, W]
         1 = body.
     anatomy, scanner : str
-        What the header says, for figures by kind; empty where it says nothing.
+        From the header, for figures by group; empty if the header does not say.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Slice:
 
 
 def read_slices(data: Path, split: str) -> Iterator[Slice]:
-    """Slices of one split of a folder with ``slices.csv``, ``slices/`` and ``labels/``.
+    """Read one split of a folder with ``slices.csv``, ``slices/`` and ``labels/``.
 
     Raises
     ------
@@ -64,9 +64,9 @@ def read_slices(data: Path, split: str) -> Iterator[Slice]:
     """
     with (data / "slices.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    elsewhere = {row["patient_key"] for row in rows if row["split"] != split}
+    other_patients = {row["patient_key"] for row in rows if row["split"] != split}
     for row in (row for row in rows if row["split"] == split):
-        if row["patient_key"] in elsewhere:
+        if row["patient_key"] in other_patients:
             raise ValueError(
                 f"{row['file']}: its patient is in more than one split; split by patient"
             )
@@ -88,27 +88,25 @@ def read_slices(data: Path, split: str) -> Iterator[Slice]:
 
 
 def png(plane: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
-    """A plane [H, W] as grey PNG, 8 or 16 bits."""
+    """Encode a plane [H, W] as grey PNG, 8 or 16 bits."""
     buffer = io.BytesIO()
     Image.fromarray(plane).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def bounds(label: NDArray[np.uint8]) -> tuple[int, int, int, int]:
-    """First row, first column, one past the last row and column of the body in a label [H, W] that
-    is not empty.
-    """
+    """First row, first column, and one past the last of each, of a label [H, W] with body."""
     rows, columns = np.flatnonzero(label.any(axis=1)), np.flatnonzero(label.any(axis=0))
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
 def to_example(item: Slice) -> tf.train.Example:
-    """One instance per slice: the body with all its parts, so that an arm beside the trunk cannot
-    be lost on its own.
+    """Convert a slice to an example with one instance.
 
-    The mask's PNG holds 0 and 1 (with 0 and 255 Model Garden's mask loss runs off to minus
-    thousands). Stored values are a 16-bit PNG in ``image/stored``; the value of its 0 is in
-    ``image/offset``.
+    The instance is the body with all its parts, so that an arm beside the trunk cannot be lost on
+    its own. The mask's PNG holds 0 and 1 (with 0 and 255 Model Garden's mask loss falls to minus
+    thousands). Stored values are a 16-bit PNG in ``image/stored``; ``image/offset`` is the value
+    that its 0 stands for.
     """
     height, width = item.label.shape
     top, left, bottom, right = bounds(item.label)
@@ -125,7 +123,7 @@ def to_example(item: Slice) -> tf.train.Example:
         return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
     feature = {
-        "image/encoded": text(png(shown(item.pixels))),
+        "image/encoded": text(png(grey_without_padding(item.pixels))),
         "image/format": text(b"png"),
         "image/stored": text(png(stored)),
         "image/offset": whole(offset),
@@ -149,14 +147,14 @@ def to_example(item: Slice) -> tf.train.Example:
 
 
 def from_example(serialized: bytes) -> Slice:
-    """The slice in a serialized example that `to_example` made."""
+    """Restore the slice from a serialized example of `to_example`."""
     feature = tf.train.Example.FromString(serialized).features.feature
 
     def text(key: str) -> bytes:
         values = feature[key].bytes_list.value
         return bytes(values[0]) if values else b""
 
-    # Records of 0.1.0 have the stored values alone, in the other's place.
+    # Records of 0.1.0 hold only the stored values, in image/encoded.
     with Image.open(io.BytesIO(text("image/stored") or text("image/encoded"))) as image:
         pixels = np.asarray(image).astype(np.int32) + np.int32(
             feature["image/offset"].int64_list.value[0]
@@ -171,17 +169,18 @@ def from_example(serialized: bytes) -> Slice:
 
 
 class ShardWriter:
-    """Writes slices to ``<split>-NNNNN-of-NNNNN.tfrecord``, the shards of a split in turn.
+    """Writes slices to ``<split>-NNNNN-of-NNNNN.tfrecord``, to the shards of a split in turn.
 
-    The files get their names when the block ends without an error; otherwise none of them is left.
+    The files get their final names when the ``with`` block ends without an error; otherwise all of
+    them are deleted.
 
     Parameters
     ----------
     out : Path
-        Folder, made if it is not there.
+        Output folder, created if it does not exist.
     splits : sequence of str
     shards : int
-        Files for each split.
+        Number of files for each split.
     """
 
     def __init__(self, out: Path, splits: Sequence[str], shards: int = SHARDS) -> None:
@@ -192,18 +191,18 @@ class ShardWriter:
             for split in splits
         }
         self._paths = {
-            split: [(out / f".{name}.{mark}.part", out / name) for name in those]
-            for split, those in names.items()
+            split: [(out / f".{name}.{mark}.part", out / name) for name in split_names]
+            for split, split_names in names.items()
         }
         self._writers = {
-            split: [tf.io.TFRecordWriter(str(part)) for part, _ in those]
-            for split, those in self._paths.items()
+            split: [tf.io.TFRecordWriter(str(part)) for part, _ in paths]
+            for split, paths in self._paths.items()
         }
         self.written = dict.fromkeys(splits, 0)
-        """Slices of each split."""
+        """Number of slices written to each split."""
 
     def write(self, split: str, item: Slice) -> None:
-        """Add a slice, whose label is not empty."""
+        """Write a slice whose label is not empty."""
         writers = self._writers[split]
         writers[self.written[split] % len(writers)].write(to_example(item).SerializeToString())
         self.written[split] += 1
@@ -230,13 +229,12 @@ class ShardWriter:
 def make_records(
     data: Path, out: Path, splits: tuple[str, ...] = ("train", "val")
 ) -> dict[str, int]:
-    """Write the slices of a folder with ``slices.csv``, but for those without body; see
-    `read_slices` and `ShardWriter`.
+    """Write the slices with body of a folder with ``slices.csv``; see `read_slices`.
 
     Returns
     -------
     dict
-        Slices written for each split.
+        Number of slices written to each split.
     """
     with ShardWriter(out, splits) as writer:
         for split in splits:
@@ -247,12 +245,12 @@ def make_records(
 
 
 def read_records(folder: Path, split: str) -> list[Slice]:
-    """All slices of a split, in the records' order.
+    """Read all slices of a split, in the records' order.
 
     Raises
     ------
     FileNotFoundError
-        There are no records of that split.
+        There are no records of the split.
     """
     paths = sorted(str(path) for path in folder.glob(f"{split}-*.tfrecord"))
     if not paths:

@@ -1,9 +1,8 @@
-"""``coverslip train fit``: train an experiment's network, from the last checkpoint in the output
-folder if there is one.
+"""``coverslip train fit``: train an experiment's network, resuming from the last checkpoint.
 
 Model Garden's trainer takes the steps, under the distribution strategy that the configuration
-names. Every checkpoint of the released network's experiment comes with ``weights.npz``, the running
-average of the weights.
+names. With each checkpoint of the released network's experiment, ``weights.npz`` is written: the
+running average of the weights.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ import argparse
 import contextlib
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 import tf_keras
@@ -22,30 +21,31 @@ from official.common import distribute_utils
 from official.core import base_trainer, config_definitions, task_factory
 from official.modeling import optimization, performance
 
-from coverslip.errors import CheckpointError, DivergedError, ExperimentError, RecordsMissingError
-from coverslip_training.board import Board, Progression, choose
-from coverslip_training.experiment import (
-    DEFAULT,
-    EXPERIMENTS,
-    find_checkpoint,
-    load_experiment,
-    losses_by_part,
+from coverslip_training.board import Board, ProgressLog, choose
+from coverslip_training.errors import (
+    CheckpointError,
+    DivergedError,
+    ExperimentError,
+    RecordsMissingError,
 )
+from coverslip_training.experiment import DEFAULT, EXPERIMENTS, load_experiment
 from coverslip_training.inputs import find_files, read_files
-from coverslip_training.records import make_records
+from coverslip_training.records import Slice, make_records
+from coverslip_training.tasks import find_checkpoint
 
 STEP = "global_step/.ATTRIBUTES/VARIABLE_VALUE"
+"""Name of the step in a checkpoint."""
 
 
 class Phase(NamedTuple):
-    """A stretch of the training.
+    """A phase of the training.
 
     Attributes
     ----------
     heads_only : bool
-        The backbone stays as it is.
+        The backbone is not trained.
     until : int
-        Step that it ends after.
+        Last step.
     """
 
     heads_only: bool
@@ -53,23 +53,23 @@ class Phase(NamedTuple):
 
 
 def phases(config: config_definitions.ExperimentConfig) -> list[Phase]:
-    """The heads first, where the configuration says so, then everything."""
+    """List the phases: first the heads, if so configured, then everything."""
     steps, heads = config.trainer.train_steps, config.task.heads_steps
-    found = [Phase(True, min(heads, steps)), Phase(config.task.freeze_backbone, steps)]
+    first = Phase(True, min(heads, steps))
+    second = Phase(config.task.freeze_backbone, steps)
     return [
-        phase
-        for phase, before in zip(found, (0, found[0].until), strict=True)
-        if phase.until > before
+        *([first] if first.until > 0 else []),
+        *([second] if second.until > first.until else []),
     ]
 
 
 def make_strategy(runtime: config_definitions.RuntimeConfig) -> tf.distribute.Strategy:
-    """Model Garden's distribution strategy.
+    """Make the distribution strategy that the configuration names.
 
     Raises
     ------
     ExperimentError
-        There is none of that name, or it cannot be had here.
+        The name is unknown, or the strategy is not available on this machine.
     """
     distribute_utils.configure_cluster(runtime.worker_hosts, runtime.task_index)
     try:
@@ -83,18 +83,17 @@ def make_strategy(runtime: config_definitions.RuntimeConfig) -> tf.distribute.St
     except ValueError as error:
         raise ExperimentError(
             f"runtime.distribution_strategy {runtime.distribution_strategy!r}: {error}; "
-            "one_device, mirrored, "
-            "multi_worker_mirrored or tpu was expected"
+            "one_device, mirrored, multi_worker_mirrored or tpu was expected"
         ) from None
 
 
 def last_step(checkpoints: Path) -> int:
-    """Steps that the last checkpoint in a folder was taken after; 0 where there is none.
+    """Step of the last checkpoint in a folder; 0 if there is none.
 
     Raises
     ------
     CheckpointError
-        It is another program's.
+        The checkpoint was written by another program.
     """
     latest = tf.train.latest_checkpoint(str(checkpoints))
     if latest is None:
@@ -103,25 +102,21 @@ def last_step(checkpoints: Path) -> int:
         return int(tf.train.load_variable(latest, STEP))
     except (tf.errors.OpError, ValueError):
         raise CheckpointError(
-            f"{latest} is no checkpoint of this version's training: choose another folder for --out"
+            f"{latest} is not a checkpoint of this training: choose another folder for --out"
         ) from None
 
 
 @contextlib.contextmanager
 def averaged(optimizer: tf_keras.optimizers.Optimizer) -> Iterator[None]:
-    """The model with its running average, where there is one, in place of its weights."""
-    swap = (
-        optimizer.swap_weights
-        if isinstance(optimizer, optimization.ExponentialMovingAverage)
-        else None
-    )
-    if swap:
-        swap()
+    """Replace the model's weights by their running average, if the optimizer keeps one."""
+    if not isinstance(optimizer, optimization.ExponentialMovingAverage):
+        yield
+        return
+    optimizer.swap_weights()
     try:
         yield
     finally:
-        if swap:
-            swap()
+        optimizer.swap_weights()
 
 
 class Run:
@@ -131,7 +126,7 @@ class Run:
     ----------
     config : ExperimentConfig
     out : Path
-        Folder for checkpoints, event files and weights; one that all workers share.
+        Folder for checkpoints, event files and weights, shared by all workers.
     heads_only : bool
     """
 
@@ -153,8 +148,8 @@ class Run:
         )
         self._outline = self.task.outline(self.model)
         self._restore(checkpoints)
-        # Reading a variable can need all workers, so all of them save; but one alone where it
-        # counts.
+        # Reading a variable may need all workers, so all of them save, but only the first one to
+        # the output folder.
         folder = str(checkpoints) if self.chief else tempfile.mkdtemp()
         self.manager = tf.train.CheckpointManager(
             self.trainer.checkpoint, folder, config.trainer.max_to_keep if self.chief else 1
@@ -169,35 +164,56 @@ class Run:
             self.trainer.checkpoint.restore(latest).expect_partial()
         except ValueError:
             raise CheckpointError(
-                f"{latest} holds another experiment's network: choose another folder for --out"
+                f"{latest} holds the network of another experiment: choose another folder for --out"
             ) from None
 
     @property
     def step(self) -> int:
-        """Steps taken."""
+        """Number of steps taken."""
         return int(self.trainer.global_step.numpy())
 
     def save(self) -> None:
-        """Write a checkpoint, and what is released."""
+        """Write a checkpoint and the file to release."""
         self.manager.save(checkpoint_number=self.step)
         with averaged(self.optimizer):
             arrays = [variable.numpy() for variable in self.model.variables]
         if self.chief:
             self.task.release(arrays, self.out)
 
-    def show(self, board: Board) -> None:
-        """Draw masks as the released network would find them now."""
+    def draw(self, board: Board) -> None:
+        """Draw masks with the weights that would be released now."""
         with averaged(self.optimizer):
-            board.pictures(self.step, self._outline)
+            board.images(self.step, self._outline)
 
     def take(self, count: int) -> dict[str, float]:
-        """Take some steps; the means of what Model Garden's trainer logs."""
+        """Take some steps; return the means of the trainer's logs."""
         logs = self.trainer.train(tf.constant(count))
         return {name: float(value) for name, value in logs.items()}
 
 
+def losses_by_part(logs: Mapping[str, float]) -> dict[str, float]:
+    """Split the loss of Eq. 1 into its parts, each without its weight.
+
+    Class, box and mask, then the two of the region proposals, and the weight decay.
+
+    Parameters
+    ----------
+    logs : mapping
+        Logs of Model Garden's task.
+    """
+    return {
+        "total": logs["total_loss"],
+        "class": logs["frcnn_cls_loss"],
+        "box": logs["frcnn_box_loss"],
+        "mask": logs["mask_loss"],
+        "rpn_class": logs["rpn_score_loss"],
+        "rpn_box": logs["rpn_box_loss"],
+        "decay": logs["total_loss"] - logs["model_loss"],
+    }
+
+
 def check_finite(losses: dict[str, float], step: int, bound: float) -> None:
-    """Raise DivergedError for a loss that is not finite, or above the bound."""
+    """Raise DivergedError if a loss is not finite or above the bound."""
     for name, value in losses.items():
         if not math.isfinite(value) or value > bound:
             raise DivergedError(
@@ -206,14 +222,14 @@ def check_finite(losses: dict[str, float], step: int, bound: float) -> None:
             )
 
 
-def go_on(
+def train_until(
     run: Run,
     until: int,
     config: config_definitions.ExperimentConfig,
     board: Board,
-    progress: Progression,
+    progress: ProgressLog,
 ) -> None:
-    """Train to a step, with a checkpoint at its end."""
+    """Train up to a step, and write a checkpoint at regular intervals and at the end."""
     loop, every = config.trainer.steps_per_loop, config.trainer.checkpoint_interval
     while (step := run.step) < until:
         logs = run.take(min(until - step, loop - step % loop, every - step % every))
@@ -223,18 +239,18 @@ def go_on(
         board.scalars(step, losses, logs["learning_rate"], speed)
         if step % every == 0 or step == until:
             run.save()
-            run.show(board)
+            run.draw(board)
 
 
 def fit(config: config_definitions.ExperimentConfig, out: Path) -> None:
-    """Train, from the last checkpoint in ``out`` if there is one.
+    """Train, resuming from the last checkpoint in ``out``.
 
     Raises
     ------
     ExperimentError, CheckpointError, RecordsMissingError
-        Something that the configuration names is not there, or not what was expected.
+        A value, checkpoint or file of the configuration is missing or does not fit.
     DivergedError
-        A loss is no longer finite.
+        A loss is not finite.
     """
     if config.task.init_checkpoint:
         find_checkpoint(config.task.init_checkpoint)
@@ -246,16 +262,18 @@ def fit(config: config_definitions.ExperimentConfig, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     chief = strategy.extended.should_save_summary
     first = last_step(out / "checkpoints")
-    progress = Progression(config.trainer.train_steps, first, quiet=not chief)
+    progress = ProgressLog(config.trainer.train_steps, first, quiet=not chief)
     with strategy.scope(), progress.bar:
-        board = Board(out / "board" if chief else None, shown(config))
+        board = Board(out / "board" if chief else None, slices_to_show(config))
         for phase in phases(config):
             if phase.until > last_step(out / "checkpoints"):
-                go_on(Run(config, out, phase.heads_only), phase.until, config, board, progress)
+                train_until(
+                    Run(config, out, phase.heads_only), phase.until, config, board, progress
+                )
 
 
-def shown(config: config_definitions.ExperimentConfig) -> list[Any]:
-    """Slices of the validation split to draw masks on; none where there are no records of it."""
+def slices_to_show(config: config_definitions.ExperimentConfig) -> list[Slice]:
+    """Choose slices of the validation split to draw masks on; none if it has no records."""
     try:
         return choose(read_files(config.task.validation_data.input_path))
     except RecordsMissingError:
@@ -263,7 +281,7 @@ def shown(config: config_definitions.ExperimentConfig) -> list[Any]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the arguments."""
+    """Add the arguments of ``coverslip train fit``."""
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--records",
@@ -275,45 +293,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="DIR",
-        help="folder with slices.csv, slices/ and labels/; records go to OUT/records",
+        help="folder with slices.csv, slices/ and labels/; records are written to OUT/records",
     )
     parser.add_argument(
         "--out",
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder for checkpoints, event files and weights",
+        help="output folder for checkpoints, event files and weights",
     )
     parser.add_argument(
         "--experiment",
         default=DEFAULT,
         choices=EXPERIMENTS,
-        help="what to train (default: %(default)s)",
+        help="experiment to train (default: %(default)s)",
     )
     parser.add_argument(
         "--config",
         action="append",
         default=[],
         metavar="FILE",
-        help="YAML with values of your own; may be repeated",
+        help="YAML file with values to override; may be repeated",
     )
     parser.add_argument(
         "--override",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="one value, as in trainer.train_steps=100; may be repeated",
+        help="a value to override, as in trainer.train_steps=100; may be repeated",
     )
     parser.add_argument(
         "--threads",
         type=int,
         metavar="N",
-        help="threads of TensorFlow (default: as many as there are cores)",
+        help="number of threads of TensorFlow (default: the number of cores)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; exit code 0 when the last step was taken."""
+    """Train to the last step; exit code 0."""
     if arguments.threads:
         tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
         tf.config.threading.set_inter_op_parallelism_threads(arguments.threads)
@@ -327,6 +345,6 @@ def run(arguments: argparse.Namespace) -> int:
         config.task.train_data.input_path = str(records / "train-*.tfrecord")
         config.task.validation_data.input_path = str(records / "val-*.tfrecord")
     elif not config.task.train_data.input_path:
-        raise RecordsMissingError("nothing to train on: name a folder with --records or --data")
+        raise RecordsMissingError("nothing to train on: give a folder with --records or --data")
     fit(config, arguments.out)
     return 0

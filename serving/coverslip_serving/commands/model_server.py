@@ -8,12 +8,15 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from coverslip.cli import options
 from coverslip.cli.batch import ALL_DONE, misuse
 from coverslip.errors import CoverslipError
 from coverslip.models import ModelKind, find_model
+
+if TYPE_CHECKING:
+    import grpc
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,17 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ssl-config-file",
         type=Path,
         metavar="FILE",
-        help="speak TLS: ssl_config of TensorFlow Serving",
+        help="use TLS: ssl_config of TensorFlow Serving",
     )
     parser.add_argument(
         "--plaintext",
         action="store_true",
-        help="listen where others than this machine can reach it",
+        help="allow plain text on an address that other machines can reach",
     )
 
 
-def _build(arguments: argparse.Namespace, credentials: Any) -> tuple[Any, int]:
-    from coverslip_serving.model_server import RefusedError, build, config_of, read_config
+def _build(
+    arguments: argparse.Namespace, credentials: grpc.ServerCredentials | None
+) -> tuple[grpc.Server, int]:
+    from coverslip_serving.model_server import build, config_of, read_config
+    from coverslip_serving.saved_models import RefusedError
 
     try:
         if arguments.model_config_file:
@@ -68,14 +74,14 @@ def _build(arguments: argparse.Namespace, credentials: Any) -> tuple[Any, int]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until told to stop."""
+    """Serve until a signal ends it."""
     try:
         from coverslip_serving.access import is_loopback
         from coverslip_serving.ssl_config import read_ssl_config
 
         if not (arguments.ssl_config_file or arguments.plaintext or is_loopback(arguments.listen)):
             return misuse(
-                "plain text is spoken on loopback only: name an --ssl-config-file, or say "
+                "plain text is allowed on loopback only: name an --ssl-config-file, or add "
                 "--plaintext if the network is trusted"
             )
         credentials = (
@@ -93,17 +99,16 @@ def run(arguments: argparse.Namespace) -> int:
             f"the model server cannot start ({type(error).__name__}): check that files are "
             "readable and the port is free"
         )
-    told = threading.Event()
+    ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told.set())
+        signal.signal(number, lambda *_: ended.set())
     server.start()
-    address = f"{arguments.listen.rpartition(':')[0]}:{port}"
     line = {
         "event": "listening",
-        "address": address,
+        "address": f"{arguments.listen.rpartition(':')[0]}:{port}",
         "note": "a stand-in for TensorFlow Serving; not for production",
     }
     print(json.dumps(line), file=sys.stderr, flush=True)
-    told.wait()
+    ended.wait()
     server.stop(10).wait()
     return ALL_DONE

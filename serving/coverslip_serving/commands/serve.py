@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import threading
 from functools import partial
@@ -14,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 from coverslip.cli import options
 from coverslip.cli.batch import ALL_DONE, SOME_FAILED, misuse
 from coverslip.errors import CoverslipError
+from coverslip.machine import usable_cores
 from coverslip.models import ModelKind, find_model, latest_version
 
 if TYPE_CHECKING:
     from coverslip.engine import Engine
+    from coverslip_serving.gateway import Settings
+    from coverslip_serving.workers import Workers
 
 _PROBE_SECONDS = 5.0
 
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_engine(parser, "the cores, shared by the processes")
     text = (
-        "do the work in so many processes, each with an engine; 0: in threads of this one "
+        "number of worker processes, each with an engine; 0: work in threads of this process "
         "(default: as --parallel; 0 for tensorflow)"
     )
     parser.add_argument("--processes", type=options.not_negative, metavar="N", help=text)
@@ -43,19 +45,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spool",
         type=Path,
         metavar="DIR",
-        help="folder for instances under way (default: the system's temporary one)",
+        help="folder for instances while they are worked on (default: the system's temporary one)",
     )
     parser.add_argument(
         "--metrics",
         default="",
         metavar="HOST:PORT",
-        help="answer Prometheus there (default: nowhere)",
+        help="serve metrics for Prometheus there (default: nowhere)",
     )
     parser.add_argument(
         "--health",
         default="",
         metavar="HOST:PORT",
-        help="tell gRPC health alone there, in plain text (default: nowhere)",
+        help="serve gRPC health and nothing else there, in plain text (default: nowhere)",
     )
 
 
@@ -64,7 +66,7 @@ def _add_model_server(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tf-serving",
         metavar="HOST:PORT",
-        help="send pixels and phases there, in place of a model in process",
+        help="let this model server run the model, instead of this machine",
     )
     group.add_argument(
         "--tf-serving-label",
@@ -72,7 +74,7 @@ def _add_model_server(parser: argparse.ArgumentParser) -> None:
         metavar="LABEL",
         help="version label to ask for (default: %(default)s)",
     )
-    text = "longest time for one image, retries included (default: %(default)s)"
+    text = "longest time for one image, with every attempt (default: %(default)s)"
     group.add_argument(
         "--tf-serving-seconds", type=options.positive_float, default=30.0, metavar="S", help=text
     )
@@ -80,12 +82,17 @@ def _add_model_server(parser: argparse.ArgumentParser) -> None:
         "--tf-serving-roots",
         type=Path,
         metavar="FILE",
-        help="speak TLS with it, and trust servers signed by these (PEM)",
+        help="use TLS, and trust model servers that these signed (PEM)",
     )
     group.add_argument(
-        "--tf-serving-certificate", type=Path, metavar="FILE", help="our certificate for it (PEM)"
+        "--tf-serving-certificate",
+        type=Path,
+        metavar="FILE",
+        help="the gateway's certificate for it (PEM)",
     )
-    group.add_argument("--tf-serving-key", type=Path, metavar="FILE", help="our key for it (PEM)")
+    group.add_argument(
+        "--tf-serving-key", type=Path, metavar="FILE", help="the gateway's key for it (PEM)"
+    )
 
 
 def _add_tls(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +102,10 @@ def _add_tls(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--tls-key", type=Path, metavar="FILE", help="the gateway's key (PEM)")
     group.add_argument(
-        "--tls-client-roots", type=Path, metavar="FILE", help="who signs client certificates (PEM)"
+        "--tls-client-roots",
+        type=Path,
+        metavar="FILE",
+        help="authorities that sign client certificates (PEM)",
     )
     group.add_argument(
         "--allow",
@@ -104,14 +114,14 @@ def _add_tls(parser: argparse.ArgumentParser) -> None:
         help="allow-list of certificate names and their rights (JSON)",
     )
     text = (
-        "open records of this identity for clients with the right 'open' (again for another); "
-        "needs the four files above"
+        "open records for this identity, for clients with the right 'open'; may be repeated; needs "
+        "the four files above"
     )
     group.add_argument(
         "--open-with", type=Path, action="append", default=[], metavar="FILE", help=text
     )
     text = (
-        "speak plain text where others than this machine can listen: never outside a trusted "
+        "allow plain text on an address that other machines can reach: never outside a trusted "
         "network"
     )
     group.add_argument("--plaintext", action="store_true", help=text)
@@ -125,23 +135,23 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--parallel",
-        default=os.cpu_count() or 2,
+        default=usable_cores(),
         help="instances worked on at the same time (default: the cores)",
         **whole,
     )
     group.add_argument(
         "--memory-mib",
         default=4096,
-        help="for all instances at work, as estimated (default: %(default)s)",
+        help="for all instances being worked on, as estimated (default: %(default)s)",
         **whole,
     )
     group.add_argument(
-        "--message-mib", default=64, help="of one message (default: %(default)s)", **whole
+        "--message-mib", default=64, help="size of one message (default: %(default)s)", **whole
     )
     group.add_argument(
         "--instance-mib",
         default=1024,
-        help="of one instance in a stream (default: %(default)s)",
+        help="size of one instance in a stream (default: %(default)s)",
         **whole,
     )
     seconds: dict[str, Any] = {"type": options.positive_float, "metavar": "S"}
@@ -154,13 +164,13 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--idle",
         default=60.0,
-        help="longest time that a stream may bring nothing (default: %(default)s)",
+        help="longest time that a stream may send or read nothing (default: %(default)s)",
         **seconds,
     )
     group.add_argument(
         "--grace",
         default=30.0,
-        help="for calls to finish when told to stop (default: %(default)s)",
+        help="time for calls to finish when the gateway stops (default: %(default)s)",
         **seconds,
     )
 
@@ -168,11 +178,12 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 def _open_engine(arguments: argparse.Namespace) -> Engine:
     if not arguments.tf_serving:
         return options.open_engine(arguments)
-    from coverslip_serving.tf_serving import TfServingEngine, TlsFiles
+    from coverslip_serving.credentials import Credentials
+    from coverslip_serving.tf_serving import TfServingEngine
 
     tls = None
     if arguments.tf_serving_roots:
-        tls = TlsFiles(
+        tls = Credentials(
             arguments.tf_serving_roots, arguments.tf_serving_certificate, arguments.tf_serving_key
         )
     return TfServingEngine(
@@ -183,29 +194,28 @@ def _open_engine(arguments: argparse.Namespace) -> Engine:
     )
 
 
-def _open_workers(arguments: argparse.Namespace) -> Any:
-    """Where the work is done. TensorFlow takes half a gigabyte in each process and has threads of
-    its own.
+def _open_workers(arguments: argparse.Namespace) -> Workers:
+    """Processes or threads, as chosen; threads by default for TensorFlow.
+
+    It takes half a gigabyte in each process and has threads of its own.
     """
-    from coverslip_serving.workers import Here, Processes
+    from coverslip_serving.process_workers import ProcessWorkers
+    from coverslip_serving.workers import ThreadWorkers
 
     tensorflow = arguments.engine == "tensorflow" and not arguments.tf_serving
     count = arguments.processes
     if count is None:
         count = 0 if tensorflow else arguments.parallel
     if arguments.threads is None:
-        arguments.threads = max((os.cpu_count() or 2) // max(count, 1), 1)
+        arguments.threads = max(usable_cores() // max(count, 1), 1)
     if not count:
-        return Here(_open_engine(arguments))
-    return Processes(
-        partial(_open_engine, arguments),
-        "tf-serving" if arguments.tf_serving else arguments.engine,
-        count,
-    )
+        return ThreadWorkers(_open_engine(arguments))
+    name = "tf-serving" if arguments.tf_serving else arguments.engine
+    return ProcessWorkers(partial(_open_engine, arguments), name, count)
 
 
 def _version_in_process(arguments: argparse.Namespace) -> int:
-    """Version of the model in process; 0 where nothing says it."""
+    """Version of the model in process; 0 if unknown."""
     if arguments.engine == "tensorflow":
         folder = arguments.model or find_model(ModelKind.TENSORFLOW)
         if not (folder / "saved_model.pb").is_file():
@@ -215,30 +225,37 @@ def _version_in_process(arguments: argparse.Namespace) -> int:
     return int(json.loads(record.read_text()).get("version", 0)) if record.is_file() else 0
 
 
-def _misused_model_server(arguments: argparse.Namespace) -> str | None:
+class OptionsError(Exception):
+    """The options do not go together, or would be unsafe. The message is for the operator."""
+
+
+def _check_model_server(arguments: argparse.Namespace) -> None:
     own = (arguments.tf_serving_certificate, arguments.tf_serving_key)
     if any((arguments.tf_serving_roots, *own)) and not arguments.tf_serving:
-        return (
+        raise OptionsError(
             "--tf-serving-roots, -certificate and -key are for --tf-serving HOST:PORT: name it too"
         )
     if any(own) and not (all(own) and arguments.tf_serving_roots):
-        return (
+        raise OptionsError(
             "--tf-serving-certificate and --tf-serving-key belong together, and need "
             "--tf-serving-roots: name all three"
         )
-    return None
 
 
-def _misused(arguments: argparse.Namespace) -> str | None:
-    """What is wrong with the call, or None."""
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse options that make no sense or would be unsafe.
+
+    Raises
+    ------
+    OptionsError
+    """
     from coverslip_serving.access import is_loopback
 
     for name in ("listen", "metrics", "health"):
         address = getattr(arguments, name)
         if address and not address.startswith("unix:") and not address.rpartition(":")[2].isdigit():
-            return f"--{name} {address} is no address: expected HOST:PORT"
-    if wrong := _misused_model_server(arguments):
-        return wrong
+            raise OptionsError(f"--{name} {address} is not an address: expected HOST:PORT")
+    _check_model_server(arguments)
     files = (
         arguments.tls_certificate,
         arguments.tls_key,
@@ -246,28 +263,29 @@ def _misused(arguments: argparse.Namespace) -> str | None:
         arguments.allow,
     )
     if any(files) and not all(files):
-        return (
+        raise OptionsError(
             "--tls-certificate, --tls-key, --tls-client-roots and --allow belong together: name "
             "all four"
         )
     if arguments.open_with and not all(files):
-        return (
+        raise OptionsError(
             "--open-with hands identities out, to listed certificates only: name the four files "
-            "for TLS too, or let clients open"
+            "for TLS too, or let clients open records"
         )
     if not any(files) and not arguments.plaintext and not is_loopback(arguments.listen):
-        return (
-            "plain text is spoken on loopback only: name the four files for TLS, or say "
+        raise OptionsError(
+            "plain text is allowed on loopback only: name the four files for TLS, or add "
             "--plaintext if the network is trusted"
         )
-    return None
 
 
-def _settings(arguments: argparse.Namespace) -> Any:
+def _settings(arguments: argparse.Namespace) -> Settings:
     from coverslip_serving.access import Access
-    from coverslip_serving.gateway import Settings, Tls
-    from coverslip_serving.limits import MIB, Limits
+    from coverslip_serving.capacity import Limits
+    from coverslip_serving.credentials import ServerCredentials
+    from coverslip_serving.gateway import Settings
     from coverslip_serving.opening import Opener
+    from coverslip_serving.sizes import MIB
 
     limits = Limits(
         calls=arguments.calls,
@@ -279,7 +297,7 @@ def _settings(arguments: argparse.Namespace) -> Any:
         idle=arguments.idle,
     )
     tls = (
-        Tls(arguments.tls_certificate, arguments.tls_key, arguments.tls_client_roots)
+        ServerCredentials(arguments.tls_certificate, arguments.tls_key, arguments.tls_client_roots)
         if arguments.tls_certificate
         else None
     )
@@ -299,22 +317,20 @@ def _settings(arguments: argparse.Namespace) -> Any:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until told to stop."""
+    """Serve until a signal ends it."""
     try:
         from coverslip_serving.gateway import Gateway
         from coverslip_serving.log import Log
     except ModuleNotFoundError as error:
         return misuse(f"{error.name} is not installed; install 'coverslip[serving]'")
-    if wrong := _misused(arguments):
-        return misuse(wrong)
-    log = Log()
     try:
-        gateway = Gateway(_open_workers(arguments), _settings(arguments), log)
-        told = threading.Event()
+        _check(arguments)
+        gateway = Gateway(_open_workers(arguments), _settings(arguments), Log())
+        ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: told.set())
+            signal.signal(number, lambda *_: ended.set())
         gateway.start()
-    except CoverslipError as error:
+    except (OptionsError, CoverslipError) as error:
         return misuse(str(error))
     except (OSError, RuntimeError) as error:
         return misuse(
@@ -324,10 +340,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     def watch() -> None:
         gateway.wait()
-        told.set()
+        ended.set()
 
     threading.Thread(target=watch, daemon=True).start()
-    told.wait()
+    ended.wait()
     gateway.stop()
     if gateway.failed is not None:
         misuse(str(gateway.failed))

@@ -1,5 +1,5 @@
 // Inspects, embeds and extracts through a gateway: node client.js URL RECIPIENT COVER STEGO SEALED
-// URL is http://host:port on loopback. With certificates: https://host:port, and their files in CA, CERTIFICATE and KEY.
+// URL: http://host:port on loopback. With certificates: https://host:port, and their paths in CA, CERTIFICATE and KEY.
 import { readFile, writeFile } from "node:fs/promises";
 import { argv, env, exit } from "node:process";
 
@@ -19,17 +19,17 @@ async function main([baseUrl, recipient, cover, stego, sealed]) {
   const coverslip = createClient(CoverslipService, transport);
   const instance = await readFile(cover);
 
-  const seen = await coverslip.inspect({ instance });
-  const fitting = seen.profiles.filter((profile) => profile.fits).map((profile) => profile.profile);
+  const inspection = await coverslip.inspect({ instance });
+  const fitting = inspection.profiles.filter((profile) => profile.fits).map((profile) => profile.profile);
 
   const embedded = await coverslip.embed({ instance, options: { recipient, profile: Profile.DEFAULT } });
   await writeFile(stego, embedded.instance);
 
-  // What comes back is sealed: the holder of the recipient's key opens it, here or elsewhere.
-  const found = await coverslip.extract({ instance: embedded.instance, options: { recipient } });
-  await writeFile(sealed, found.sealed);
+  // The record is still sealed: the holder of the recipient's key opens it, here or elsewhere.
+  const extracted = await coverslip.extract({ instance: embedded.instance, options: { recipient } });
+  await writeFile(sealed, extracted.sealed);
 
-  console.log(JSON.stringify({ rows: seen.rows, fitting, recorded: embedded.report.recorded, sealedBytes: found.sealed.length }));
+  console.log(JSON.stringify({ rows: inspection.rows, fitting, recorded: embedded.report.recorded, sealedBytes: extracted.sealed.length }));
 }
 
 main(argv.slice(2)).catch((error) => {

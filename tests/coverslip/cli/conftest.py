@@ -23,7 +23,15 @@ class Done:
 
     @property
     def lines(self):
-        """Standard output as JSON, a line each."""
+        """Standard output as JSON, a line for each file."""
+        return [line for line in self._all_lines() if "summary" not in line]
+
+    @property
+    def summary(self):
+        """The last line of standard output as JSON: what came of all files."""
+        return self._all_lines()[-1]["summary"]
+
+    def _all_lines(self):
         return [json.loads(line) for line in self.out.splitlines()]
 
 

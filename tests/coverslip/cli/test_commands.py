@@ -91,39 +91,76 @@ def test_an_image_without_a_record_says_so(coverslip, keys, cover):
     assert done.lines[0]["code"] == "no-message"
 
 
-BAD = {
-    "SC_rgb_rle.dcm": "colour-pixels",
-    "liver_1frame.dcm": "binary-pixels",
-    "JPEG-lossy.dcm": "lossy-source",
-    "rtplan.dcm": "not-an-image",
-    "reportsi.dcm": "not-an-image",
+ONLY_BY_HEADER = {
+    "liver_1frame.dcm": "one-bit",
+    "JPGExtended.dcm": "transfer-syntax",
+    "rtplan.dcm": "no-pixels",
+    "reportsi.dcm": "no-pixels",
+}
+REFUSED = {
+    "SC_rgb_rle.dcm": "burned-in-annotation",
+    "truncated.dcm": "truncated-file",
+    "text.dcm": "not-dicom",
 }
 
 
-def bad_folder(folder, cover):
-    for name in BAD:
-        (folder / name).write_bytes(Path(get_testdata_file(name, download=False)).read_bytes())
+def mixed_folder(folder, cover):
+    for name in ("SC_rgb_rle.dcm", *ONLY_BY_HEADER):
+        dataset = dcmread(get_testdata_file(name, download=False))
+        if name != "SC_rgb_rle.dcm" and "PixelData" in dataset:
+            dataset.BurnedInAnnotation = "NO"
+        dataset.save_as(folder / name)
     (folder / "truncated.dcm").write_bytes(cover.read_bytes()[:20000])
     (folder / "text.dcm").write_text("no DICOM at all")
     (folder / "sub").mkdir()
     (folder / "sub" / "good.dcm").write_bytes(cover.read_bytes())
-    return {**BAD, "truncated.dcm": "truncated-file", "text.dcm": "not-an-image"}
 
 
 def test_a_batch_goes_past_bad_files_and_names_each_cause(coverslip, keys, cover, tmp_path):
     inputs, output = tmp_path / "in", tmp_path / "out"
     inputs.mkdir()
-    expected = bad_folder(inputs, cover)
+    mixed_folder(inputs, cover)
     done = coverslip("embed", inputs, "--to", keys[1]["mine"], "--output", output, "--json")
     assert done.code == 1
     results = {line["file"].rsplit("/", 1)[-1]: line for line in done.lines}
-    assert results["good.dcm"]["status"] == "done"
-    assert {name: results[name]["code"] for name in expected} == expected
-    for name in expected:
+    good = results.pop("good.dcm")
+    assert (good["status"], good["carried"], good["header_reasons"]) == ("done", "pixels", [])
+    codes = {name: line.get("code", "") for name, line in results.items()}
+    assert codes == REFUSED | dict.fromkeys(ONLY_BY_HEADER, "")
+    for name in REFUSED:
         assert len(results[name]["message"].split()) > 8, "a sentence that says what to do"
-    assert [p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file()] == [
-        "sub/good.dcm"
-    ]
+    reasons = {name: results[name]["header_reasons"] for name in ONLY_BY_HEADER}
+    assert {name: listed[0]["code"] for name, listed in reasons.items()} == ONLY_BY_HEADER
+    assert {results[name]["carried"] for name in ONLY_BY_HEADER} == {"header"}
+    assert {p.relative_to(output).as_posix() for p in output.rglob("*") if p.is_file()} == {
+        "sub/good.dcm",
+        *ONLY_BY_HEADER,
+    }
+    counts = {"files": 8, "done": 5, "failed": 2, "not-dicom": 1}
+    assert {name: done.summary[name] for name in counts} == counts
+    assert done.summary["carried"] == {"pixels": 1, "header": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("JPGExtended.dcm", "header-only"), ("rtplan.dcm", "header-only")]
+)
+def test_what_needs_pixels_is_refused_where_only_the_header_can_carry(
+    coverslip, keys, tmp_path, name, code
+):
+    source = Path(get_testdata_file(name, download=False))
+    words = ["--to", keys[1]["mine"], "-o", tmp_path / "s.dcm", "--json", "--allow-burned-in"]
+    done = coverslip("embed", source, *words, "--require-pixels")
+    assert done.code == 1 and done.lines[0]["code"] == code
+    assert "--require-pixels" in done.lines[0]["message"]
+    assert not (tmp_path / "s.dcm").exists()
+
+
+def test_a_file_that_is_named_and_no_dicom_is_a_failure(coverslip, keys, tmp_path):
+    (tmp_path / "text.dcm").write_text("no DICOM at all")
+    words = ["--to", keys[1]["mine"], "-o", tmp_path / "s.dcm", "--json"]
+    done = coverslip("embed", tmp_path / "text.dcm", *words)
+    assert done.code == 1
+    assert (done.lines[0]["status"], done.lines[0]["code"]) == ("failed", "not-dicom")
 
 
 def test_no_input_and_no_output_is_overwritten(coverslip, keys, cover, tmp_path):
@@ -225,4 +262,8 @@ def test_demo_goes_the_whole_way(coverslip, tmp_path):
     assert {p.name for p in (tmp_path / "demo").iterdir()} == {
         "cover.dcm", "stego.dcm", "restored.dcm", "identity.txt", "picture.png",
     }  # fmt: skip
-    assert "recorded attributes that differ from the cover's: 0" in done.out
+    restored, original = (dcmread(tmp_path / "demo" / f"{n}.dcm") for n in ("restored", "cover"))
+    assert [e.tag for e in original if e.tag != 0x7FE00010 and restored.get(e.tag) != e] == []
+    assert restored.file_meta == original.file_meta
+    assert (restored.pixel_array == original.pixel_array).all()
+    assert "the cover's pixels: yes" in done.out

@@ -1,5 +1,6 @@
 """Several files at a time, each in a process of its own."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -19,13 +20,15 @@ def test_a_folder_is_worked_on_side_by_side_in_its_order(coverslip, keys, cover,
     covers.mkdir()
     for name in ("a.dcm", "b.dcm", "d.dcm"):
         shutil.copy(cover, covers / name)
-    (covers / "c.txt").write_text("no image")
+    (covers / "c.dcm").write_bytes(cover.read_bytes()[:20000])
+    (covers / "e.txt").write_text("no image")
     done = coverslip(
         "embed", covers, "--to", keys[1]["mine"], "-o", tmp_path / "out", "--jobs", 2, "--json"
     )
     assert done.code == 1, done.err
     assert [(Path(line["file"]).name, line["status"]) for line in done.lines] == [
-        ("a.dcm", "done"), ("b.dcm", "done"), ("c.txt", "failed"), ("d.dcm", "done"),
+        ("a.dcm", "done"), ("b.dcm", "done"), ("c.dcm", "failed"), ("d.dcm", "done"),
+        ("e.txt", "not-dicom"),
     ]  # fmt: skip
     found = coverslip(
         "extract",
@@ -60,8 +63,10 @@ def sources(*names):
 def test_a_process_that_dies_is_told_and_nothing_hangs(capsys):
     assert Batch(True, "trying", 2).run(sources("one", "odd", "fatal"), Job(), str) == SOME_FAILED
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4, "one for each source, and the summary"
     assert '"code": "process-lost"' in lines[2] and "fewer --jobs" in lines[2]
+    failures = json.loads(lines[3])["summary"]["failures"]
+    assert failures == {"not-an-image": 1, "process-lost": 1}
 
 
 def test_one_source_needs_no_process_of_its_own(capsys):

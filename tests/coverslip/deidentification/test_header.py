@@ -14,11 +14,12 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from coverslip.deidentification.basic_profile import STANDARD_ROOT, action_for, new_uid
-from coverslip.deidentification.header import Mark, deidentify, mark, read_mark, restore
+from coverslip.deidentification.header import deidentify, restore
+from coverslip.deidentification.mark import Mark, read_mark, write_mark
 from coverslip.dicom.raw import leaf
 from coverslip.dicom.record_views import as_dataset
 from coverslip.errors import BurnedInAnnotationError
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
 from coverslip.record import decode, encode
 
 KEY = bytes(range(32))
@@ -28,12 +29,12 @@ PRIVATE_NOTE = b"Invented^Secret "
 @pytest.fixture
 def ct() -> Dataset:
     ds = dcmread(get_testdata_file("CT_small.dcm"))
-    write_invented_patient(ds, 42)
+    write_fake_patient(ds, 42)
     return ds
 
 
 def identifying_text(ds: Dataset) -> list[str]:
-    """Every value that `write_invented_patient` wrote and that names somebody or something."""
+    """Every value that `write_fake_patient` wrote and that names somebody or something."""
     keywords = (
         "PatientName",
         "PatientID",
@@ -163,9 +164,9 @@ def assert_restored(
 def test_every_recorded_attribute_comes_back_exactly(file: str, seed: int | None) -> None:
     ds = dcmread(get_testdata_file(file))
     if seed is not None:
-        write_invented_patient(ds, seed)
+        write_fake_patient(ds, seed)
     clean, record, dropped = deidentify(ds, KEY)
-    mark(clean, "default", 8.0, b"12345678")
+    write_mark(clean, Mark(1, "default", 8.0, b"12345678"))
     assert_restored(ds, clean, encode(record), {each.path for each in dropped})
     if seed is not None:
         assert len(record) > 40
@@ -290,7 +291,7 @@ def test_the_mark_survives_the_file_and_goes_with_the_restoration(
     ds = dcmread(get_testdata_file(file))
     assert read_mark(ds) is None
     clean, record, _ = deidentify(ds, KEY)
-    mark(clean, "default", 6.5, b"\x00\x01\xfe\xff5678")
+    write_mark(clean, Mark(1, "default", 6.5, b"\x00\x01\xfe\xff5678"))
     clean.save_as(tmp_path / "marked.dcm")
     again = dcmread(tmp_path / "marked.dcm")
     assert read_mark(again) == Mark(1, "default", 6.5, b"\x00\x01\xfe\xff5678")

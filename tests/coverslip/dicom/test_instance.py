@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydicom import dcmread
-from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -26,11 +27,12 @@ from coverslip.errors import (
     TruncatedFileError,
     UnreadableFileError,
 )
+from tests.paths import pydicom_file
 
 
 @pytest.fixture
 def ct_file() -> Path:
-    return Path(get_testdata_file("CT_small.dcm"))
+    return pydicom_file("CT_small.dcm")
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def fresh(path: Path) -> Dataset:
     return ds
 
 
-def nudge(instance: Instance) -> np.ndarray:
+def nudge(instance: Instance) -> NDArray[np.int32]:
     """Other planes: every fifteenth pixel one grey level off."""
     planes = instance.planes.copy()
     some = planes[:, ::3, ::5]
@@ -102,7 +104,7 @@ def test_only_the_bytes_of_changed_pixels_differ(
     ("stored", "signed"), [(16, True), (12, False), (12, True), (8, False), (7, True)]
 )
 def test_every_syntax_that_can_be_written_stays(
-    ct_file: Path, tmp_path: Path, syntax: str, stored: int, signed: bool
+    ct_file: Path, tmp_path: Path, syntax: UID, stored: int, signed: bool
 ) -> None:
     ds = fresh(ct_file)
     size = 8 if stored <= 8 else 16
@@ -153,7 +155,7 @@ def test_a_syntax_without_encoder_becomes_explicit_little_endian_and_says_so(
 def test_a_codestream_that_contradicts_its_header_is_noted_and_written_right(
     tmp_path: Path,
 ) -> None:
-    instance = read_instance(get_testdata_file("J2K_pixelrep_mismatch.dcm"))
+    instance = read_instance(pydicom_file("J2K_pixelrep_mismatch.dcm"))
     assert (
         instance.planes.min() == -2000
         and len(instance.notes) == 1
@@ -230,7 +232,7 @@ def test_a_file_cut_anywhere_is_truncated(ct_file: Path, tmp_path: Path, length:
 @pytest.mark.parametrize(
     "content", [b"", b"hello", b"\x00" * 1000, b"PK\x03\x04" + bytes(range(256)) * 4]
 )
-def test_what_is_no_dicom_is_no_image(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_not_images(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(NotAnImageError):
         read_instance(tmp_path / "file")

@@ -1,21 +1,22 @@
-"""Other people's programs read what we write: DCMTK, GDCM and dciodvfy from Debian. Skipped, with
-the reason, where they are not there.
-"""
+"""Other programs read our files: DCMTK, GDCM and dciodvfy from Debian; skipped if missing."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydicom import dcmread
-from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian
 
 from coverslip.deidentification import header
+from coverslip.deidentification.mark import Mark, write_mark
 from coverslip.dicom.instance import read_instance, write_instance
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
+from tests.paths import pydicom_file
 
 FILES = [
     "CT_small.dcm",
@@ -32,35 +33,33 @@ ALSO_BY_DCMTK = [
 DCMTK = {"MR_small_RLE.dcm": "dcmdrle", "MR_small_jpeg_ls_lossless.dcm": "dcmdjpls"}
 
 
-def need(program):
+def need(program: str) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed; 'make peers' installs it from Debian")
 
 
-def written(name, folder):
-    """A stego-like instance: another identity, other pixels in one corner, as the pipeline writes
-    it.
-    """
-    dataset = dcmread(get_testdata_file(name, download=False))
-    write_invented_patient(dataset, seed=5)
+def written(name: str, folder: Path) -> tuple[Path, NDArray[np.int32]]:
+    """A file like a stego instance: another identity, other pixels in one corner."""
+    dataset = dcmread(pydicom_file(name))
+    write_fake_patient(dataset, seed=5)
     dataset.save_as(folder / "cover.dcm")
     cover = read_instance(folder / "cover.dcm")
     clean, _, _ = header.deidentify(cover.dataset, b"k" * 32, allow_burned_in=True)
-    header.mark(clean, "default", 8.0, bytes(8))
+    write_mark(clean, Mark(1, "default", 8.0, bytes(8)))
     planes = cover.planes.copy()
     planes[:, :8, :8] = np.clip(planes[:, :8, :8] + 3, *cover.legal)
     write_instance(cover.with_dataset(clean), planes, folder / "stego.dcm")
     return folder / "stego.dcm", planes
 
 
-def run(*words):
+def run(*words: str | Path) -> str:
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_gdcm_reads_the_same_pixels(name, tmp_path):
+def test_gdcm_reads_the_same_pixels(name: str, tmp_path: Path) -> None:
     need("gdcmconv")
     stego, planes = written(name, tmp_path)
     run("gdcmconv", "--raw", stego, tmp_path / "raw.dcm")
@@ -68,7 +67,7 @@ def test_gdcm_reads_the_same_pixels(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ALSO_BY_DCMTK)
-def test_dcmtk_reads_the_same_pixels(name, tmp_path):
+def test_dcmtk_reads_the_same_pixels(name: str, tmp_path: Path) -> None:
     program = DCMTK.get(name, "dcmconv")
     need(program)
     stego, planes = written(name, tmp_path)
@@ -80,7 +79,7 @@ def test_dcmtk_reads_the_same_pixels(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_dcmtk_dumps_every_element_without_a_complaint(name, tmp_path):
+def test_dcmtk_dumps_every_element_without_a_complaint(name: str, tmp_path: Path) -> None:
     need("dcmdump")
     stego, _ = written(name, tmp_path)
     said = run("dcmdump", "+L", stego)
@@ -89,11 +88,11 @@ def test_dcmtk_dumps_every_element_without_a_complaint(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["CT_small.dcm", "J2K_pixelrep_mismatch.dcm"])
-def test_a_validator_finds_no_error_that_the_cover_had_not(name, tmp_path):
+def test_a_validator_finds_no_error_that_the_cover_had_not(name: str, tmp_path: Path) -> None:
     need("dciodvfy")
     stego, _ = written(name, tmp_path)
 
-    def errors(path):
+    def errors(path: Path) -> set[str]:
         done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True)
         return {
             line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")

@@ -1,3 +1,5 @@
+import copy
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +10,11 @@ from scipy import ndimage
 from coverslip import pipeline
 from coverslip import record as records
 from coverslip.crypto.keys import Identity
-from coverslip.crypto.seal import seal, unseal
-from coverslip.deidentification import header
+from coverslip.crypto.seal import FrameKind, kind_of, seal, unseal
+from coverslip.deidentification import header, mark
+from coverslip.deidentification.mark import read_mark
 from coverslip.dicom.instance import read_instance
+from coverslip.dicom.objects import read_object
 from coverslip.dicom.record_views import as_dataset
 from coverslip.engine import Embedded
 from coverslip.errors import (
@@ -24,7 +28,9 @@ from coverslip.errors import (
     RecordTooLargeError,
     WrongKeyError,
 )
-from coverslip.pipeline import embedding, extraction
+from coverslip.pipeline import embedding, extraction, sealed_header
+from coverslip.pipeline.binding import unpack
+from coverslip.pipeline.surveying import fit_as_json
 from coverslip.pixels.frames import HeldFrames
 from coverslip.qr import symbol as symbols
 from coverslip.scheme.profiles import DEFAULT, FAINT, PAPER, ROBUST, readable
@@ -59,8 +65,22 @@ def cover(tmp_path_factory):
 
 def embed(path, profile=DEFAULT, engine=ENGINE, **choices):
     return pipeline.embed(
-        read_instance(path), IDENTITY.recipient, engine, pipeline.EmbedOptions(profile, **choices)
+        read_object(path), IDENTITY.recipient, engine, pipeline.EmbedOptions(profile, **choices)
     )
+
+
+def embed_in_pixels(path, profile=DEFAULT, engine=ENGINE, **choices):
+    """Embed, and be refused where only the header can carry."""
+    return embed(path, profile, engine, require_pixels=True, **choices)
+
+
+def assert_in_header(path, code, **choices):
+    """Fail unless the header carries what the pixels refuse with this code."""
+    done = embed(path, **choices)
+    assert done.report.carried is pipeline.Carried.HEADER
+    assert [reason.code for reason in done.report.header_reasons] == [code]
+    assert done.pixels is None and done.report.changed_pixels == 0
+    return done.report.header_reasons[0]
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +88,13 @@ def stego(cover, tmp_path_factory):
     path = tmp_path_factory.mktemp("stego") / "stego.dcm"
     embed(cover).write(path)
     return path
+
+
+def read_pixels(source, engine=None):
+    """What the pixels carry; the sealed header part would hide that they carry nothing."""
+    found = pipeline.extract(source, IDENTITY, engine)
+    assert found.carried is pipeline.Carried.PIXELS
+    return found
 
 
 def same_attributes(record, original, other):
@@ -78,14 +105,17 @@ def same_attributes(record, original, other):
 def test_the_identity_comes_back_exactly(cover, tmp_path, profile):
     embedding = embed(cover, profile)
     embedding.write(tmp_path / "stego.dcm")
-    instance = read_instance(tmp_path / "stego.dcm")
-    found = pipeline.extract(instance, IDENTITY)
+    stego = read_object(tmp_path / "stego.dcm")
+    found = read_pixels(stego)
     original = dcmread(cover)
-    restored = pipeline.restore(instance, found.record).dataset
     assert len(found.record) > 20
-    assert restored.PatientName == original.PatientName
-    assert same_attributes(found.record, original, restored)
-    assert instance.dataset.get("PatientName") != original.PatientName
+    assert stego.dataset.get("PatientName") != original.PatientName
+    by_record = header.restore(stego.dataset, found.record)
+    whole = pipeline.restore(stego, found, IDENTITY.recipient)
+    for restored in (by_record, whole.header):
+        assert restored.PatientName == original.PatientName
+        assert same_attributes(found.record, original, restored)
+    assert whole.restored_as is pipeline.RestoredAs.ORIGINAL and not whole.missing
 
 
 def test_nothing_of_the_identity_is_left_in_the_file(cover, stego):
@@ -131,31 +161,42 @@ def test_air_as_uneven_as_tissue_is_refused(cover, tmp_path):
     )
     dataset.save_as(tmp_path / "noisy.dcm")
     outlined = []
+    engine = ReferenceEngine(lambda _: outlined.append(1) or mask)
     with pytest.raises(NoCarriersError, match="as uneven as tissue"):
-        embed(tmp_path / "noisy.dcm", engine=ReferenceEngine(lambda _: outlined.append(1) or mask))
+        embed_in_pixels(tmp_path / "noisy.dcm", engine=engine)
     assert len(outlined) == 1, "no other address would make the air even"
+    reason = assert_in_header(tmp_path / "noisy.dcm", NoCarriersError.code, engine=engine)
+    assert "as uneven as tissue" in reason.message
 
 
 def test_reading_with_the_engines_mask_finds_the_same(stego):
     instance = read_instance(stego)
-    with_mask = pipeline.extract(instance, IDENTITY, ENGINE)
-    assert records.encode(with_mask.record) == records.encode(
-        pipeline.extract(instance, IDENTITY).record
-    )
+    with_mask = read_pixels(instance, ENGINE)
+    assert records.encode(with_mask.record) == records.encode(read_pixels(instance).record)
 
 
 def test_for_one_sealed_frame_the_bytes_are_the_same(cover, tmp_path, monkeypatch):
-    # Only the seal is random: with its frame held still, two runs write the same file.
-    frame = embedding.seal(b"invented" * 20, IDENTITY.recipient.public)
-    monkeypatch.setattr(embedding, "seal", lambda *_: frame)
+    # Only the seal is random: where what is sealed twice is sealed alike, two runs write the same
+    # file.
+    sealed_alike = functools.cache(seal)
+    for module in (embedding, sealed_header):
+        monkeypatch.setattr(module, "seal", sealed_alike)
     for name in ("one", "other"):
         embed(cover).write(tmp_path / name)
+    assert sealed_alike.cache_info().misses == 2, "a record and a header part"
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
 def test_a_wrong_key_is_an_error(stego):
     with pytest.raises(WrongKeyError, match="another recipient"):
         pipeline.extract(read_instance(stego), Identity.generate())
+
+
+def without_header_part(instance):
+    """An instance whose header has the mark alone."""
+    dataset = copy.deepcopy(instance.dataset)
+    del dataset[dataset.private_block(mark.GROUP, mark.CREATOR).get_tag(0x10)]
+    return instance.with_dataset(dataset)
 
 
 def unmarked(path):
@@ -169,7 +210,7 @@ def unmarked(path):
 @pytest.mark.slow
 def test_without_its_mark_it_is_still_found_and_a_wrong_key_finds_nothing(stego):
     instance = unmarked(stego)
-    assert len(pipeline.extract(instance, IDENTITY).record) > 20
+    assert len(read_pixels(instance).record) > 20
     with pytest.raises(NoMessageError):
         pipeline.extract(instance, Identity.generate())
 
@@ -192,8 +233,14 @@ def test_changed_pixels_are_damage_not_garbage(stego, harm):
     if harm == "some":
         noise *= rng.random(instance.planes.shape) < 0.25
     planes = np.clip(instance.planes + noise, *instance.legal).astype(np.int32)
+    changed = with_planes(instance, planes)
     with pytest.raises(DamagedMessageError):
-        pipeline.extract(with_planes(instance, planes), IDENTITY)
+        pipeline.extract(without_header_part(changed), IDENTITY)
+    # The header part gives the record still, and says that the pixels are others.
+    found = pipeline.extract(changed, IDENTITY)
+    assert found.carried is pipeline.Carried.HEADER
+    assert found.binding is pipeline.Binding.CHANGED
+    assert pipeline.Change.PIXELS in found.changes
 
 
 @pytest.mark.slow
@@ -202,7 +249,7 @@ def test_another_alpha_is_found_without_being_named(cover, tmp_path, alpha):
     # The mark holds the step but not alpha; a record written with another alpha was once told to be
     # damaged.
     embed(cover, replace(DEFAULT, alpha=alpha)).write(tmp_path / "stego.dcm")
-    assert len(pipeline.extract(read_instance(tmp_path / "stego.dcm"), IDENTITY).record) > 20
+    assert len(read_pixels(read_instance(tmp_path / "stego.dcm")).record) > 20
 
 
 def test_embedding_twice_is_refused(stego):
@@ -210,14 +257,20 @@ def test_embedding_twice_is_refused(stego):
         embed(stego)
 
 
-def test_no_body_is_refused(cover):
+BLIND = ReferenceEngine(lambda pixels: np.zeros(pixels.shape, dtype=np.uint8))
+EVERYWHERE = ReferenceEngine(lambda pixels: np.ones(pixels.shape, dtype=np.uint8))
+
+
+def test_pixels_without_a_body_are_refused_and_the_header_carries(cover):
     with pytest.raises(NoBodyError):
-        embed(cover, engine=ReferenceEngine(lambda p: np.zeros(p.shape, dtype=np.uint8)))
+        embed_in_pixels(cover, engine=BLIND)
+    assert_in_header(cover, NoBodyError.code, engine=BLIND)
 
 
-def test_no_background_is_refused(cover):
+def test_pixels_without_background_are_refused_and_the_header_carries(cover):
     with pytest.raises(NoCarriersError, match="inspect"):
-        embed(cover, engine=ReferenceEngine(lambda p: np.ones(p.shape, dtype=np.uint8)))
+        embed_in_pixels(cover, engine=EVERYWHERE)
+    assert_in_header(cover, NoCarriersError.code, engine=EVERYWHERE)
 
 
 def test_too_little_background_is_refused_and_says_how_much_there_is(cover):
@@ -226,14 +279,16 @@ def test_too_little_background_is_refused_and_says_how_much_there_is(cover):
         mask[:12] = 0
         return mask
 
-    with pytest.raises(NoCarriersError, match=r"room for \d+ blocks"):
-        embed(cover, engine=ReferenceEngine(nearly_all))
+    with pytest.raises(NoCarriersError, match=r"background has \d+ blocks .* too few"):
+        embed_in_pixels(cover, engine=ReferenceEngine(nearly_all))
+    assert_in_header(cover, NoCarriersError.code, engine=ReferenceEngine(nearly_all))
 
 
-def test_a_record_that_no_symbol_holds_is_refused(cover, monkeypatch):
+def test_a_record_that_no_symbol_holds_is_refused_and_the_header_carries(cover, monkeypatch):
     monkeypatch.setattr(records, "encode", lambda _: bytes(symbols.MAX_FRAME_BYTES))
     with pytest.raises(RecordTooLargeError, match=str(symbols.MAX_FRAME_BYTES)):
-        embed(cover)
+        embed_in_pixels(cover)
+    assert_in_header(cover, RecordTooLargeError.code)
 
 
 def test_the_papers_scheme_comes_back_where_mask_and_range_hold_still(cover, tmp_path):
@@ -250,9 +305,12 @@ def test_the_papers_scheme_comes_back_where_mask_and_range_hold_still(cover, tmp
         tmp_path / "stego.dcm"
     )
     stego = read_instance(tmp_path / "stego.dcm")
-    assert len(pipeline.extract(stego, IDENTITY, engine).record) > 20
+    found = pipeline.extract(stego, IDENTITY, engine)
+    assert len(found.record) > 20 and found.carried is pipeline.Carried.PIXELS
+    in_header = pipeline.extract(stego, IDENTITY)
+    assert in_header.carried is pipeline.Carried.HEADER and in_header.record == found.record
     with pytest.raises(EngineError, match="--no-model"):
-        pipeline.extract(stego, IDENTITY)
+        pipeline.extract(without_header_part(stego), IDENTITY)
 
 
 def test_the_papers_scheme_is_refused_because_it_does_not_come_back(cover):
@@ -280,22 +338,26 @@ def test_robust_embeds_a_small_record_with_room(cover):
 
 
 def test_inspecting_says_what_fits_and_what_does_not(cover):
-    instance = read_instance(cover)
-    seen = pipeline.survey(instance, IDENTITY.recipient, ENGINE)
-    assert seen.summary()["modules"] == embed(cover).symbol.size
-    assert pipeline.would_fit(instance, IDENTITY.recipient, ENGINE, DEFAULT)["fits"]
-    blind = ReferenceEngine(lambda p: np.zeros(p.shape, dtype=np.uint8))
-    assert pipeline.would_fit(instance, IDENTITY.recipient, blind, DEFAULT) == {
-        "fits": False,
-        "code": "no-body",
-        "message": pipeline.would_fit(instance, IDENTITY.recipient, blind, DEFAULT)["message"],
-    }
+    source, options = read_object(cover), pipeline.EmbedOptions(DEFAULT)
+    seen = pipeline.survey(source, IDENTITY.recipient, ENGINE, options).summary()
+    assert seen["modules"] == embed(cover).symbol.size
+    assert seen["profiles"]["default"]["carried"] == "pixels"
+    fit = pipeline.would_fit(source, IDENTITY.recipient, ENGINE, options)
+    assert fit.error is None and fit.report.carried is pipeline.Carried.PIXELS
+    fit = pipeline.would_fit(source, IDENTITY.recipient, BLIND, options)
+    assert fit_as_json(fit)["carried"] == "header"
+    assert [reason["code"] for reason in fit_as_json(fit)["header_reasons"]] == ["no-body"]
+    strict = replace(options, require_pixels=True)
+    fit = pipeline.would_fit(source, IDENTITY.recipient, BLIND, strict)
+    assert fit_as_json(fit) == {"fits": False, "code": "no-body", "message": str(fit.error)}
 
 
 def test_a_sealed_record_is_read_without_the_key_and_opened_with_it(stego):
     found = pipeline.extract_sealed(read_instance(stego), IDENTITY.recipient)
-    opened = records.decode(unseal(found.sealed, IDENTITY.secret))
-    assert opened == pipeline.extract(read_instance(stego), IDENTITY).record
+    assert kind_of(found.sealed) is FrameKind.BOUND_RECORD
+    bound, encoded = unpack(unseal(found.sealed, IDENTITY.secret))
+    assert bound is not None and bound.level is not None
+    assert records.decode(encoded) == pipeline.extract(read_instance(stego), IDENTITY).record
 
 
 def test_a_frame_that_was_sealed_elsewhere_is_carried_as_it_is(cover, tmp_path):
@@ -311,11 +373,13 @@ def test_a_frame_that_was_sealed_elsewhere_is_carried_as_it_is(cover, tmp_path):
     )
     assert np.array_equal(first.stego, second.stego)
     first.write(tmp_path / "stego.dcm")
+    second.write(tmp_path / "again.dcm")
+    assert (tmp_path / "stego.dcm").read_bytes() == (tmp_path / "again.dcm").read_bytes()
     assert (
         pipeline.extract_sealed(read_instance(tmp_path / "stego.dcm"), IDENTITY.recipient).sealed
         == frame
     )
-    assert header.read_mark(clean) is None
+    assert read_mark(clean) is None
 
 
 @pytest.fixture(scope="module")
@@ -332,12 +396,17 @@ def test_a_cropped_instance_gives_the_identity_back(marked, robust, cover, tmp_p
     instance = (
         read_instance(tmp_path / "cropped.dcm") if marked else unmarked(tmp_path / "cropped.dcm")
     )
+    if marked:
+        assert pipeline.extract(instance, IDENTITY).carried is pipeline.Carried.HEADER
     with pytest.raises(DamagedMessageError if marked else NoMessageError):
-        pipeline.extract(instance, IDENTITY)
+        pipeline.extract(without_header_part(instance) if marked else instance, IDENTITY)
     found = pipeline.extract(instance, IDENTITY, cropped=True)
-    assert found.profile == "robust"
+    assert found.profile == "robust" and found.carried is pipeline.Carried.PIXELS
+    assert found.binding is pipeline.Binding.CHANGED
     assert same_attributes(
-        found.record, read_instance(cover).dataset, pipeline.restore(instance, found.record).dataset
+        found.record,
+        read_instance(cover).dataset,
+        header.restore(instance.dataset, found.record),
     )
 
 
@@ -348,7 +417,8 @@ def test_only_what_the_mark_names_is_sought_in_a_cropped_instance(robust, tmp_pa
         extraction, "read_cropped", lambda pixels, recipient, profile: sought.append(profile)
     )
     crop(robust, (slice(19, -7), slice(6, -21)), tmp_path / "cropped.dcm")
+    instance = without_header_part(read_instance(tmp_path / "cropped.dcm"))
     with pytest.raises(DamagedMessageError):
-        pipeline.extract(read_instance(tmp_path / "cropped.dcm"), IDENTITY, cropped=True)
-    step = header.read_mark(read_instance(robust).dataset).step
+        pipeline.extract(instance, IDENTITY, cropped=True)
+    step = read_mark(read_instance(robust).dataset).step
     assert sought == list(readable(replace(ROBUST, step=step)))

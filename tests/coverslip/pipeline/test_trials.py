@@ -12,7 +12,12 @@ from coverslip.pipeline import trials
 from coverslip.scheme.address import slot_count, slot_plane
 from coverslip.scheme.profiles import ROBUST
 from tests.covers import head_ct
-from tests.coverslip.pipeline.test_pipeline import IDENTITY, embed
+from tests.coverslip.pipeline.test_pipeline import (
+    IDENTITY,
+    assert_in_header,
+    embed,
+    embed_in_pixels,
+)
 
 QUIET = replace(ROBUST, span_share=1e-4)
 """Steps far too small for a lossy codec: the lowest rung."""
@@ -33,15 +38,15 @@ def robust(cover):
 def test_robust_comes_back_after_every_codec(robust):
     sealed = pipeline.read_votes(robust.frames[0].votes)
     profile = replace(ROBUST, step=robust.report.step)
-    assert (
-        trials.spoiler(robust.stego[0], robust.instance.legal, IDENTITY.recipient, profile, sealed)
-        is None
-    )
+
+    def first_failing(expected):
+        return trials.first_failing_disturbance(
+            robust.stego[0], robust.instance.legal, IDENTITY.recipient, profile, expected
+        )
+
+    assert first_failing(sealed) is None
     other = bytes([sealed[0] ^ 1]) + sealed[1:]
-    assert (
-        trials.spoiler(robust.stego[0], robust.instance.legal, IDENTITY.recipient, profile, other)
-        == trials.TRIALS[0]
-    )
+    assert first_failing(other) is next(iter(trials.Disturbance))
 
 
 @pytest.mark.parametrize("codec", trials.CODECS.values(), ids=trials.CODECS)
@@ -56,12 +61,16 @@ def test_codecs_lose_something_and_stay_in_the_legal_range(codec, cover):
 
 def test_what_a_codec_would_spoil_is_refused_with_its_name(cover):
     with pytest.raises(DoesNotComeBackError, match=r"JPEG 2000 at 20:1.*use --profile default"):
-        embed(cover, replace(QUIET, fallbacks=()))
+        embed_in_pixels(cover, replace(QUIET, fallbacks=()))
 
 
 def test_what_a_crop_would_take_is_refused_too(cover):
     with pytest.raises(DoesNotComeBackError, match="6% of every side is cut away"):
-        embed(cover, replace(QUIET, votes=1, least_votes=0.5, fallbacks=()))
+        embed_in_pixels(cover, replace(QUIET, votes=1, least_votes=0.5, fallbacks=()))
+    reason = assert_in_header(
+        cover, "does-not-come-back", profile=replace(QUIET, votes=1, least_votes=0.5, fallbacks=())
+    )
+    assert "6% of every side is cut away" in reason.message
 
 
 @pytest.mark.slow

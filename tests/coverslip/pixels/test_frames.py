@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
+    UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -18,17 +20,13 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from coverslip.dicom import instance as instances
+from coverslip.dicom import parsing
 from coverslip.dicom.instance import read_instance, write_instance
 from coverslip.errors import OutputExistsError, TruncatedFileError, UnreadableFileError
-from coverslip.pixels import frames as modules
-from coverslip.pixels.frames import (
-    EncapsulatedFrames,
-    HeldFrames,
-    NativeFrames,
-    Parts,
-    SpooledFrames,
-)
+from coverslip.pixels import scratch
+from coverslip.pixels.frames import HeldFrames, SpooledFrames
+from coverslip.pixels.scratch import PartStream
+from coverslip.pixels.stored import EncapsulatedFrames, NativeFrames
 from tests.paths import ROOT
 
 COUNT = 21
@@ -44,7 +42,7 @@ NATIVE = SYNTAXES[:3]
 
 
 @pytest.fixture(scope="module")
-def planes() -> np.ndarray:
+def planes() -> NDArray[np.int32]:
     """Values of 12 bits."""
     return np.random.default_rng(4).integers(0, 4096, (COUNT, 40, 33)).astype(np.int32)
 
@@ -52,11 +50,11 @@ def planes() -> np.ndarray:
 @pytest.fixture
 def few_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small file is a long one."""
-    monkeypatch.setattr(instances, "HELD", 512)
-    monkeypatch.setattr(modules, "HELD", 512)
+    monkeypatch.setattr(parsing, "HELD_BYTES", 512)
+    monkeypatch.setattr(scratch, "HELD_BYTES", 512)
 
 
-def write_source(path: Path, planes: np.ndarray, syntax: str) -> Path:
+def write_source(path: Path, planes: NDArray[np.int32], syntax: UID) -> Path:
     """A file of these planes, with marks in the bits outside Bits Stored where words keep them."""
     ds = dcmread(ROOT / "tests" / "data" / "model1-default.dcm")
     keep = Dataset()
@@ -99,16 +97,16 @@ def write_source(path: Path, planes: np.ndarray, syntax: str) -> Path:
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda uid: uid.name)
-def test_what_is_read_and_written_from_the_file_is_what_memory_gives(
-    syntax: str, planes: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_frames_read_and_written_from_the_file_are_those_from_memory(
+    syntax: UID, planes: NDArray[np.int32], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write_source(tmp_path / "source.dcm", planes, syntax)
     held = read_instance(source)
     changed = planes ^ 1
     assert isinstance(held.frames, HeldFrames)
     write_instance(held, changed, tmp_path / "held.dcm")
-    monkeypatch.setattr(instances, "HELD", 512)
-    monkeypatch.setattr(modules, "HELD", 512)
+    monkeypatch.setattr(parsing, "HELD_BYTES", 512)
+    monkeypatch.setattr(scratch, "HELD_BYTES", 512)
     long = read_instance(source)
     assert isinstance(long.frames, NativeFrames if syntax in NATIVE else EncapsulatedFrames)
     assert np.array_equal(long.frames[3:5], planes[3:5]) and np.array_equal(
@@ -125,7 +123,7 @@ def test_what_is_read_and_written_from_the_file_is_what_memory_gives(
 
 @pytest.mark.parametrize("table", ["basic", "empty"])
 def test_frames_in_several_fragments_are_found_by_the_offset_table(
-    table: str, planes: np.ndarray, tmp_path: Path, few_held: None
+    table: str, planes: NDArray[np.int32], tmp_path: Path, few_held: None
 ) -> None:
     source = write_source(tmp_path / "source.dcm", planes, JPEGLSLossless)
     ds = dcmread(source)
@@ -138,15 +136,17 @@ def test_frames_in_several_fragments_are_found_by_the_offset_table(
     assert np.array_equal(instance.planes, planes)
 
 
-def test_a_cut_file_is_told(planes: np.ndarray, tmp_path: Path, few_held: None) -> None:
+def test_a_file_cut_short_is_reported(
+    planes: NDArray[np.int32], tmp_path: Path, few_held: None
+) -> None:
     source = write_source(tmp_path / "source.dcm", planes, ExplicitVRLittleEndian)
     source.write_bytes(source.read_bytes()[:-100])
     with pytest.raises(TruncatedFileError, match="were expected"):
         read_instance(source)
 
 
-def test_a_frame_that_does_not_decode_is_told_by_its_number(
-    planes: np.ndarray, tmp_path: Path, few_held: None
+def test_a_frame_that_does_not_decode_is_reported_by_its_number(
+    planes: NDArray[np.int32], tmp_path: Path, few_held: None
 ) -> None:
     source = write_source(tmp_path / "source.dcm", planes, RLELossless)
     ds = dcmread(source)
@@ -160,8 +160,8 @@ def test_a_frame_that_does_not_decode_is_told_by_its_number(
         frames[4]
 
 
-def test_a_file_that_changes_meanwhile_is_told_and_nothing_is_written(
-    planes: np.ndarray, tmp_path: Path, few_held: None
+def test_a_file_that_changes_meanwhile_is_reported_and_nothing_is_written(
+    planes: NDArray[np.int32], tmp_path: Path, few_held: None
 ) -> None:
     source = write_source(tmp_path / "source.dcm", planes, ExplicitVRLittleEndian)
     instance = read_instance(source)
@@ -173,15 +173,17 @@ def test_a_file_that_changes_meanwhile_is_told_and_nothing_is_written(
 
 
 def test_the_source_is_never_overwritten(
-    planes: np.ndarray, tmp_path: Path, few_held: None
+    planes: NDArray[np.int32], tmp_path: Path, few_held: None
 ) -> None:
     source = write_source(tmp_path / "source.dcm", planes, ExplicitVRLittleEndian)
     with pytest.raises(OutputExistsError):
         write_instance(read_instance(source), planes, source, overwrite=True)
 
 
-def test_spooled_frames_come_back(planes: np.ndarray, tmp_path: Path, few_held: None) -> None:
-    spooled = SpooledFrames(planes.shape, (-2048, 2047), tmp_path)
+def test_spooled_frames_come_back(
+    planes: NDArray[np.int32], tmp_path: Path, few_held: None
+) -> None:
+    spooled = SpooledFrames((COUNT, 40, 33), (-2048, 2047), tmp_path)
     for start in range(0, COUNT, 4):
         spooled.add(planes[start : start + 4] - 2048)
     assert np.array_equal(spooled.whole(), planes - 2048) and np.array_equal(
@@ -191,22 +193,22 @@ def test_spooled_frames_come_back(planes: np.ndarray, tmp_path: Path, few_held: 
         spooled.add(planes[:1] + 2048)
 
 
-def test_parts_read_like_a_file() -> None:
-    parts = Parts(lambda: iter([b"abc", b"defgh", b"i"]), 9)
+def test_a_part_stream_reads_like_a_file() -> None:
+    stream = PartStream(lambda: iter([b"abc", b"defgh", b"i"]), 9)
     for _ in range(2):
-        assert [parts.read(2), parts.read(5), parts.read(), parts.read(1)] == [
+        assert [stream.read(2), stream.read(5), stream.read(), stream.read(1)] == [
             b"ab",
             b"cdefg",
             b"hi",
             b"",
         ]
-        assert parts.seek(0, 2) == 9 and parts.seek(0) == 0
-    parts.seek(4)
+        assert stream.seek(0, 2) == 9 and stream.seek(0) == 0
+    stream.seek(4)
     with pytest.raises(ValueError, match="beginning"):
-        parts.read(1)
+        stream.read(1)
 
 
-def test_frames_are_given_in_order(planes: np.ndarray) -> None:
+def test_frames_are_given_in_order(planes: NDArray[np.int32]) -> None:
     with pytest.raises(ValueError, match="step"):
         HeldFrames(planes)[::2]
     with pytest.raises(IndexError):

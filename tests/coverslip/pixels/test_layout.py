@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,35 +16,32 @@ from coverslip.errors import (
     TruncatedFileError,
     UnsupportedPixelsError,
 )
-from coverslip.pixels.layout import Layout, layout_of, native_words, padding_of, values_of, words_of
+from coverslip.pixels.decoding import native_words
+from coverslip.pixels.layout import Layout, Words, layout_of, padding_of, values_of, words_of
 
 LITTLE = "1.2.840.10008.1.2.1"
 BIG = "1.2.840.10008.1.2.2"
 
 
-def layout(**changes: int | bool) -> Layout:
-    given_ = {
-        "frames": 1,
-        "rows": 2,
-        "cols": 3,
-        "allocated": 16,
-        "stored": 12,
-        "shift": 0,
-        "signed": False,
-    }
-    return Layout(**{**given_, **changes})
+PLAIN = Layout(frames=1, rows=2, cols=3, allocated=16, stored=12, shift=0, signed=False)
 
 
 @st.composite
 def layouts(draw: st.DrawFn) -> Layout:
     allocated = draw(st.sampled_from([8, 16]))
     stored = draw(st.integers(2, allocated))
-    return layout(
+    return replace(
+        PLAIN,
         allocated=allocated,
         stored=stored,
         shift=draw(st.integers(0, allocated - stored)),
         signed=draw(st.booleans()),
     )
+
+
+def words_from(raw: list[int], form: Layout) -> Words:
+    """Some numbers as words of a layout."""
+    return np.array(raw, dtype=np.uint16).astype(np.uint8 if form.allocated == 8 else np.uint16)
 
 
 def reference(word: int, form: Layout) -> int:
@@ -53,20 +53,16 @@ def reference(word: int, form: Layout) -> int:
 
 @given(layouts(), st.lists(st.integers(0, 65535), min_size=6, max_size=6))
 def test_values_follow_the_standard_bit_by_bit(form: Layout, raw: list[int]) -> None:
-    words = (np.array(raw) & ((1 << form.allocated) - 1)).astype(
-        np.uint8 if form.allocated == 8 else np.uint16
-    )
+    words = words_from(raw, form)
     assert values_of(words, form).tolist() == [reference(int(word), form) for word in words]
 
 
 @given(layouts(), st.lists(st.integers(0, 65535), min_size=6, max_size=6), st.randoms())
 @settings(max_examples=200)
 def test_new_values_come_back_and_what_did_not_change_keeps_every_bit(
-    form: Layout, raw: list[int], random
+    form: Layout, raw: list[int], random: Random
 ) -> None:
-    before = (np.array(raw) & ((1 << form.allocated) - 1)).astype(
-        np.uint8 if form.allocated == 8 else np.uint16
-    )
+    before = words_from(raw, form)
     values = values_of(before, form)
     changed = np.array([random.random() < 0.5 for _ in raw])
     lo, hi = form.legal
@@ -78,18 +74,20 @@ def test_new_values_come_back_and_what_did_not_change_keeps_every_bit(
 
 def test_an_overlay_in_the_high_bits_survives() -> None:
     before = np.array([0xF005, 0x0FFF, 0xA123], dtype=np.uint16)
-    after = words_of(np.array([6, 0, 0x124], dtype=np.int32), layout(), before)
+    after = words_of(np.array([6, 0, 0x124], dtype=np.int32), PLAIN, before)
     assert [hex(word) for word in after] == ["0xf006", "0x0", "0xa124"]
 
 
 def test_an_extended_sign_follows_the_value() -> None:
     before = np.array([0x0001, 0xFFFF, 0x0005], dtype=np.uint16)
-    after = words_of(np.array([-1, 1, 5], dtype=np.int32), layout(signed=True), before)
+    after = words_of(np.array([-1, 1, 5], dtype=np.int32), replace(PLAIN, signed=True), before)
     assert [hex(word) for word in after] == ["0xffff", "0x1", "0x5"]
 
 
 def test_bytes_swapped_in_pairs_are_put_right_across_frames_of_odd_length() -> None:
-    form = layout(frames=2, rows=1, cols=3, allocated=8, stored=8, big_endian=True, swapped=True)
+    form = replace(
+        PLAIN, frames=2, rows=1, cols=3, allocated=8, stored=8, big_endian=True, swapped=True
+    )
     data = bytes([2, 1, 4, 3, 6, 5])
     assert native_words(data, form, 0).tolist() == [[1, 2, 3]]
     assert native_words(data, form, 1).tolist() == [[4, 5, 6]]
@@ -97,7 +95,7 @@ def test_bytes_swapped_in_pairs_are_put_right_across_frames_of_odd_length() -> N
 
 def test_missing_bytes_are_a_truncated_file() -> None:
     with pytest.raises(TruncatedFileError, match="11 bytes where 12"):
-        native_words(bytes(11), layout(), 0)
+        native_words(bytes(11), PLAIN, 0)
 
 
 def header(**changes: object) -> Dataset:
@@ -146,7 +144,9 @@ def test_a_high_bit_without_room_counts_as_the_lowest_bits() -> None:
         (12, 0, None, None, None),
     ],
 )
-def test_padding_is_read_as_the_pixels_are(stored, signed, value, limit, wanted) -> None:
+def test_padding_is_read_as_the_pixels_are(
+    stored: int, signed: int, value: int | None, limit: int | None, wanted: tuple[int, int] | None
+) -> None:
     ds = header(BitsStored=stored, HighBit=stored - 1, PixelRepresentation=signed)
     for tag, number in ((0x00280120, value), (0x00280121, limit)):
         if number is not None:

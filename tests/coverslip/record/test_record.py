@@ -1,22 +1,23 @@
 from __future__ import annotations
 
-import contextlib
 import zlib
-from unittest import mock
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydicom import dcmread
-from pydicom.data import get_testdata_file
 
 from coverslip.deidentification.header import deidentify
-from coverslip.dicom.record_views import as_json, listing
-from coverslip.errors import DamagedMessageError
-from coverslip.fake_patient import write_invented_patient
-from coverslip.record import Element, Inside, Level, Record, decode, encode, packing
+from coverslip.dicom.record_views import as_json, as_lines
+from coverslip.errors import DamagedMessageError, RecordTooLargeError
+from coverslip.fake_patient import write_fake_patient
+from coverslip.record import Element, Inside, Level, Record, decode, encode
+from coverslip.record.coder import Coder
 from coverslip.record.packing import VERSION
 from coverslip.record.primer import SAMPLES, TAGS
+from tests.paths import pydicom_file
 
 TEXT_VRS = [
     "AE",
@@ -48,7 +49,7 @@ pairs = st.one_of(
     st.sampled_from(TAGS).filter(lambda pair: pair[1] != "SQ"),
     st.tuples(st.integers(0, 0xFFFFFFFF), st.sampled_from(TEXT_VRS + BINARY_VRS)),
 )
-leaves = st.builds(lambda pair, value: Element(*pair, value), pairs, values)
+leaves = st.builds(lambda pair, value: Element(pair[0], pair[1], value), pairs, values)
 
 
 def ordered(elements: list[Element], gone: set[int], insides: list[Inside]) -> Level:
@@ -97,9 +98,26 @@ def test_every_record_comes_back(record: Record) -> None:
 
 @given(st.binary(max_size=60))
 @settings(max_examples=40, deadline=None)
-def test_any_bytes_give_a_record_or_say_that_they_are_none(encoded: bytes) -> None:
-    with mock.patch.object(packing, "_MOST_SYMBOLS", 300), contextlib.suppress(DamagedMessageError):
-        assert isinstance(decode(bytes([VERSION]) + encoded), Record)
+def test_any_bytes_decode_to_a_record_or_are_damaged(state: bytes) -> None:
+    try:
+        decoded: object = decode(bytes([VERSION]) + state, most_symbols=300)
+    except DamagedMessageError as error:
+        decoded = error
+    assert isinstance(decoded, (Record, DamagedMessageError))
+
+
+def test_random_bytes_are_damaged() -> None:
+    random = np.random.default_rng(11)
+    for size in (1, 20, 60, 300):
+        with pytest.raises(DamagedMessageError):
+            decode(bytes([VERSION]) + random.bytes(size), most_symbols=300)
+
+
+def test_a_record_cut_short_or_with_more_behind_it_is_damaged() -> None:
+    encoded = encode(Record(Level((Element(0x00100010, "PN", b"Invented^Patient"),))))
+    for wrong in (encoded[:-1], encoded[:-4], encoded + b"\1"):
+        with pytest.raises(DamagedMessageError):
+            decode(wrong, most_symbols=300)
 
 
 def test_the_encoding_of_version_1_is_frozen() -> None:
@@ -123,9 +141,29 @@ def test_another_version_is_refused() -> None:
         decode(b"")
 
 
-def test_bytes_that_never_end_are_damaged_and_soon() -> None:
+def test_decoding_stops_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record(Level((Element(0x00104000, "LT", b"ab" * 200),)))
+    encoded = encode(record)
+    assert decode(encoded) == record
+    calls = []
+    plain = Coder.plain
+
+    def count(coder: Coder, parts: NDArray[np.int64], value: int = 0) -> int:
+        calls.append(value)
+        return plain(coder, parts, value)
+
+    monkeypatch.setattr(Coder, "plain", count)
     with pytest.raises(DamagedMessageError):
-        decode(bytes([VERSION]) + b"\x55" * 3000)
+        decode(encoded, most_symbols=300)
+    assert len(calls) == 301
+
+
+def test_sequences_deeper_than_can_be_coded_are_too_large() -> None:
+    level = Level()
+    for _ in range(40):
+        level = Level((Element(0x00400275, "SQ", (level,)),))
+    with pytest.raises(RecordTooLargeError):
+        encode(Record(level))
 
 
 def test_the_primer_is_well_formed() -> None:
@@ -144,12 +182,13 @@ def test_a_repeated_value_costs_next_to_nothing() -> None:
 @pytest.mark.parametrize("file", ["CT_small.dcm", "MR_small.dcm", "J2K_pixelrep_mismatch.dcm"])
 def test_a_record_is_little_more_than_half_of_what_zlib_makes_of_it(file: str) -> None:
     for seed in range(3):
-        ds = dcmread(get_testdata_file(file))
-        write_invented_patient(ds, seed)
+        ds = dcmread(pydicom_file(file))
+        write_fake_patient(ds, seed)
         _, record, _ = deidentify(ds, bytes(32))
         plain = b"".join(
             leaf.tag.to_bytes(4, "little") + len(leaf.value).to_bytes(4, "little") + leaf.value
             for leaf in record.level.leaves()
+            if isinstance(leaf.value, bytes)
         )
         assert len(record) >= 40
         assert len(encode(record)) < 400 and len(encode(record)) < 0.6 * len(
@@ -175,7 +214,7 @@ def test_a_record_reads_as_dicom_json_and_as_lines() -> None:
         )
     )
     assert as_json(record)["00100010"]["Value"] == [{"Alphabetic": "Müller^Niemand"}]
-    assert listing(record)[1:] == [
+    assert as_lines(record)[1:] == [
         "Referenced Image Sequence [1]",
         "    Patient's Name: Müller^Niemand",
         "Patient's Name: Müller^Niemand",

@@ -1,7 +1,10 @@
+from __future__ import annotations
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 from scipy import fft
 
 from coverslip.scheme import dct
@@ -11,12 +14,12 @@ planes = hnp.arrays(
 )
 
 
-def test_basis_is_orthonormal():
+def test_basis_is_orthonormal() -> None:
     assert np.allclose(dct.BASIS @ dct.BASIS.T, np.eye(16), atol=1e-14)
 
 
 @given(hnp.arrays(np.int32, (3, 16), elements=st.integers(-32768, 65535)))
-def test_forward_is_scipys_orthonormal_dct(blocks):
+def test_forward_is_scipys_orthonormal_dct(blocks: NDArray[np.int32]) -> None:
     expected = fft.dctn(blocks.reshape(3, 4, 4).astype(float), axes=(1, 2), norm="ortho").reshape(
         3, 16
     )
@@ -24,11 +27,11 @@ def test_forward_is_scipys_orthonormal_dct(blocks):
 
 
 @given(hnp.arrays(np.int32, (2, 3, 16), elements=st.integers(-32768, 65535)))
-def test_inverse_undoes_forward(blocks):
+def test_inverse_undoes_forward(blocks: NDArray[np.int32]) -> None:
     assert np.array_equal(np.rint(dct.inverse(dct.forward(blocks))), blocks)
 
 
 @given(planes)
-def test_blocks_come_back_as_the_plane_without_its_odd_edges(plane):
+def test_blocks_come_back_as_the_plane_without_its_odd_edges(plane: NDArray[np.int32]) -> None:
     rows, cols = (side // 4 * 4 for side in plane.shape)
     assert np.array_equal(dct.from_blocks(dct.to_blocks(plane)), plane[:rows, :cols])

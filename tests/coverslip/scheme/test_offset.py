@@ -1,11 +1,14 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from coverslip.qr import symbol as symbols
 from coverslip.scheme.dither import dither_key, dither_plane
 from coverslip.scheme.offset import find_offset
 from coverslip.scheme.phases import phase_plane
-from coverslip.scheme.profiles import DEFAULT, ROBUST
+from coverslip.scheme.profiles import DEFAULT, ROBUST, Profile
 from coverslip.scheme.quantise import embed_plane
 from coverslip.scheme.reader import Reader
 from coverslip.scheme.reference import measure_plane
@@ -13,7 +16,7 @@ from coverslip.scheme.reference import measure_plane
 KEY = dither_key(b"c" * 32)
 
 
-def embedded(profile):
+def embedded(profile: Profile) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     rng = np.random.default_rng(4)
     cover = rng.normal(40, 12, (320, 400)).clip(0, 4095).astype(np.int32)
     symbol = symbols.draw(rng.bytes(120), profile.levels[0])
@@ -46,7 +49,9 @@ def embedded(profile):
         (ROBUST, 62, 3, 250, 301),
     ],
 )
-def test_finds_the_place_of_what_was_cut_out_and_reads_it(profile, top, left, rows, cols):
+def test_finds_the_place_of_what_was_cut_out_and_reads_it(
+    profile: Profile, top: int, left: int, rows: int, cols: int
+) -> None:
     stego, symbol = embedded(profile)
     cut = stego[top : top + rows, left : left + cols]
     offset = find_offset(cut, KEY, profile.step, profile.coefficients, farthest=64)
@@ -62,6 +67,6 @@ def test_finds_the_place_of_what_was_cut_out_and_reads_it(profile, top, left, ro
     assert symbols.read(votes.symbol()) == symbols.read(symbol)
 
 
-def test_finds_nothing_where_nothing_is():
+def test_finds_nothing_where_nothing_is() -> None:
     noise = np.random.default_rng(1).normal(40, 12, (200, 200)).astype(np.int32)
     assert find_offset(noise, KEY, 8.0, DEFAULT.coefficients, farthest=64) is None

@@ -1,6 +1,9 @@
+from __future__ import annotations
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from coverslip.metrics import PAPER_PEAK, mse, psnr
 from coverslip.scheme import paper
@@ -10,7 +13,7 @@ from coverslip.scheme.profiles import PAPER
 @given(
     st.integers(0, 2**32 - 1), st.sampled_from([10.0, 100.0, 1000.0]), st.sampled_from([0.02, 0.25])
 )
-def test_equation_9_undoes_equation_7(seed, beta, alpha):
+def test_equation_9_undoes_equation_7(seed: int, beta: float, alpha: float) -> None:
     rng = np.random.default_rng(seed)
     coefficients = rng.uniform(-4, 4, (50, 16))
     message = np.where(rng.random((50, 16)) < 0.5, alpha, 1 - alpha)
@@ -19,7 +22,7 @@ def test_equation_9_undoes_equation_7(seed, beta, alpha):
     assert np.abs(moved - coefficients).max() <= 4 / beta
 
 
-def scene(seed=0):
+def scene(seed: int = 0) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.bool_]]:
     rng = np.random.default_rng(seed)
     plane = rng.normal(40, 10, (256, 256)).clip(0).astype(np.int32)
     mask = np.zeros((256, 256), dtype=np.uint8)
@@ -28,7 +31,7 @@ def scene(seed=0):
     return plane, mask, rng.random((49, 49)) < 0.5
 
 
-def test_the_message_comes_back_before_rounding_and_not_after():
+def test_the_message_comes_back_before_rounding_and_not_after() -> None:
     plane, mask, symbol = scene()
     profile = PAPER.with_beta(1000, int(plane.max() - plane.min()))
     done = paper.embed_paper(plane, mask, symbol, profile, (0, 4095))
@@ -38,7 +41,7 @@ def test_the_message_comes_back_before_rounding_and_not_after():
     assert 0.2 < np.mean(rounded != symbol) < 0.5
 
 
-def test_psnr_is_what_the_paper_prints_for_its_betas():
+def test_psnr_is_what_the_paper_prints_for_its_betas() -> None:
     plane, mask, symbol = scene()
     span = int(plane.max() - plane.min())
     low, high = int(plane.min()), int(plane.max())
@@ -50,7 +53,7 @@ def test_psnr_is_what_the_paper_prints_for_its_betas():
     assert np.allclose(np.diff(figures), 20.5, atol=1.0)
 
 
-def test_only_insignificant_blocks_change():
+def test_only_insignificant_blocks_change() -> None:
     plane, mask, symbol = scene()
     done = paper.embed_paper(plane, mask, symbol, PAPER, (0, 4095))
     assert np.array_equal(done.stego[mask > 0], plane[mask > 0])

@@ -1,7 +1,10 @@
+from __future__ import annotations
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from coverslip.scheme import quantise
 from coverslip.scheme.profiles import ALL_SIXTEEN, LOW_FOUR
@@ -11,14 +14,14 @@ sets = st.sampled_from([ALL_SIXTEEN, LOW_FOUR])
 ranges = st.sampled_from([(0, 255), (0, 4095), (0, 65535), (-2048, 2047), (-32768, 32767)])
 
 
-def selected(chosen):
+def selected(chosen: tuple[int, ...]) -> NDArray[np.float32]:
     coefficients = np.zeros(16, dtype=np.float32)
     coefficients[list(chosen)] = 1
     return coefficients
 
 
 @st.composite
-def adversarial_blocks(draw, legal):
+def adversarial_blocks(draw: st.DrawFn, legal: tuple[int, int]) -> NDArray[np.int32]:
     lo, hi = legal
     kind = draw(st.sampled_from(["random", "floor", "ceiling", "extremes", "dark"]))
     if kind == "random":
@@ -35,8 +38,8 @@ def adversarial_blocks(draw, legal):
 @given(st.data(), ranges, steps, sets, st.integers(0, 2**32 - 1))
 @settings(max_examples=150)
 def test_usable_blocks_are_legal_and_carry_the_phases_that_were_wanted(
-    data, legal, step, chosen, seed
-):
+    data: st.DataObject, legal: tuple[int, int], step: float, chosen: tuple[int, ...], seed: int
+) -> None:
     blocks = data.draw(adversarial_blocks(legal))
     wanted = np.random.default_rng(seed).integers(0, 256, blocks.shape, dtype=np.uint8)
     moved = quantise.move(blocks, wanted, selected(chosen), step, legal)
@@ -47,7 +50,7 @@ def test_usable_blocks_are_legal_and_carry_the_phases_that_were_wanted(
 
 
 @given(ranges, st.integers(0, 2**32 - 1))
-def test_dark_noise_is_always_usable_at_step_8(legal, seed):
+def test_dark_noise_is_always_usable_at_step_8(legal: tuple[int, int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     blocks = (legal[0] + rng.integers(0, 30, (50, 16))).astype(np.int32)
     moved = quantise.move(
@@ -58,7 +61,7 @@ def test_dark_noise_is_always_usable_at_step_8(legal, seed):
     assert moved.usable.mean() > 0.95
 
 
-def test_moving_costs_a_twelfth_of_the_squared_step_and_the_rounding():
+def test_moving_costs_a_twelfth_of_the_squared_step_and_the_rounding() -> None:
     rng = np.random.default_rng(5)
     blocks = rng.integers(1000, 1100, (4000, 16)).astype(np.int32)
     moved = quantise.move(
@@ -72,7 +75,7 @@ def test_moving_costs_a_twelfth_of_the_squared_step_and_the_rounding():
 
 
 @given(st.integers(1, 5), st.integers(0, 2**32 - 1))
-def test_choose_takes_the_cheapest_usable_blocks_of_each_slot(votes, seed):
+def test_choose_takes_the_cheapest_usable_blocks_of_each_slot(votes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     slots = rng.integers(0, 7, (9, 11)).astype(np.int32)
     cost, usable = rng.integers(0, 40, slots.shape), rng.random(slots.shape) < 0.8
@@ -86,7 +89,7 @@ def test_choose_takes_the_cheapest_usable_blocks_of_each_slot(votes, seed):
             assert cost[kept].max() <= cost[here & ~kept].min()
 
 
-def test_blocks_near_the_body_carry_only_where_farther_ones_are_too_few():
+def test_blocks_near_the_body_carry_only_where_farther_ones_are_too_few() -> None:
     cost = np.array([[10, 70_000], [5, 1]])
     near = np.array([[False, False], [True, True]])
     one_slot, usable = np.zeros((2, 2), dtype=np.int32), np.ones((2, 2), dtype=bool)
@@ -108,7 +111,7 @@ def test_blocks_of_one_value_carry_only_where_all_others_are_too_few():
 
 
 @given(st.integers(9, 30), st.integers(9, 30), st.integers(0, 2**32 - 1))
-def test_only_carriers_differ(rows, cols, seed):
+def test_only_carriers_differ(rows: int, cols: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 60, (rows, cols)).astype(np.int32)
     shape = rows // 4, cols // 4
@@ -125,7 +128,9 @@ def test_only_carriers_differ(rows, cols, seed):
 
 
 @given(ranges, st.sampled_from([4.0, 6.0, 6.7, 8.0, 91.0]), st.integers(0, 2**32 - 1))
-def test_a_lift_moves_dc_by_whole_steps_and_only_as_far_as_it_must(legal, step, seed):
+def test_a_lift_moves_dc_by_whole_steps_and_only_as_far_as_it_must(
+    legal: tuple[int, int], step: float, seed: int
+) -> None:
     lo, hi = legal
     random = np.random.default_rng(seed)
     blocks = lo + random.integers(-40, 40, (60, 1)) + random.integers(0, 20, (60, 16))
@@ -145,7 +150,7 @@ def test_a_lift_moves_dc_by_whole_steps_and_only_as_far_as_it_must(legal, step, 
     )
 
 
-def test_whole_lifts_fit_exactly_where_the_block_is_in_range():
+def test_whole_lifts_fit_exactly_where_the_block_is_in_range() -> None:
     blocks = np.random.default_rng(1).integers(-60, 300, (3000, 16))
     lifted = quantise.lift(blocks, 8.0, (0, 255))
     after = blocks + lifted.whole[:, None]
@@ -157,7 +162,7 @@ def test_whole_lifts_fit_exactly_where_the_block_is_in_range():
 
 
 @given(hnp.arrays(np.float64, 20, elements=st.floats(-(2**17), 2**17)))
-def test_bytes_of_coefficients_are_those_of_their_phases(scaled):
+def test_bytes_of_coefficients_are_those_of_their_phases(scaled: NDArray[np.float64]) -> None:
     np.testing.assert_array_equal(
         quantise.to_bytes(scaled), quantise.to_bytes(scaled - np.floor(scaled))
     )

@@ -5,9 +5,10 @@ import time
 
 import pytest
 
+from coverslip_serving.capacity import Capacity, Limits
 from coverslip_serving.deadline import Deadline
 from coverslip_serving.errors import BusyError, CancelledError, DeadlinePassedError, TooLargeError
-from coverslip_serving.limits import Limits, Room
+from tests.serving.conftest import until
 
 
 def soon(seconds=5.0, alive=True):
@@ -15,7 +16,7 @@ def soon(seconds=5.0, alive=True):
 
 
 def test_calls_and_memory_are_given_back():
-    room = Room(Limits(calls=1, memory=100))
+    room = Capacity(Limits(calls=1, memory=100))
     for _ in range(3):
         with room.call(), pytest.raises(BusyError), room.call():
             raise AssertionError
@@ -29,7 +30,7 @@ def test_calls_and_memory_are_given_back():
 
 
 def test_turns_are_first_come_first_served():
-    room, order, threads = Room(Limits(parallel=1)), [], []
+    room, order, threads = Capacity(Limits(parallel=1)), [], []
 
     def work(number):
         with room.turn(soon()):
@@ -39,7 +40,7 @@ def test_turns_are_first_come_first_served():
         for number in range(8):
             threads.append(threading.Thread(target=work, args=(number,)))
             threads[-1].start()
-            time.sleep(0.02)
+            until(lambda waiting=number + 1: room.waiting == waiting)
     for thread in threads:
         thread.join()
     assert order == list(range(8))
@@ -49,7 +50,7 @@ def test_turns_are_first_come_first_served():
     ("deadline", "kind"), [((0.05, True), DeadlinePassedError), ((5.0, False), CancelledError)]
 )
 def test_who_gives_up_leaves_no_gap_in_the_queue(deadline, kind):
-    room = Room(Limits(parallel=1))
+    room = Capacity(Limits(parallel=1))
     with room.turn(soon()), pytest.raises(kind), room.turn(soon(*deadline)):
         raise AssertionError
     with pytest.raises(kind), room.turn(soon(-1.0 if deadline[1] else 5.0, deadline[1])):

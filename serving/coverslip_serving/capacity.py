@@ -1,4 +1,4 @@
-"""How much is taken on at the same time: refuse with a sentence instead of falling over."""
+"""How much a gateway works on at once. It refuses what is beyond that instead of breaking down."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ from dataclasses import dataclass
 
 from coverslip_serving.deadline import Deadline
 from coverslip_serving.errors import BusyError, TooLargeError
+from coverslip_serving.sizes import MIB
 
 _POLL = 0.25
-MIB = 1 << 20
+"""Seconds between two looks at the deadline of a call that waits for its turn."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a gateway gives.
+    """Limits of a gateway.
 
     Attributes
     ----------
     calls : int
-        Calls taken on at the same time; more are refused.
+        Calls at the same time; more are refused.
     parallel : int
-        Instances worked on at the same time; calls wait for their turn.
+        Instances worked on at the same time; further calls wait for their turn.
     memory : int
-        Bytes that all instances at work may need, estimated from their headers.
+        Bytes that all instances being worked on may need, estimated from their headers.
     message : int
         Bytes of one message.
     instance : int
         Bytes of one instance in a stream.
     seconds : float
-        Longest time for a unary call or one instance of a stream.
+        Longest time for a unary call, or for one instance of a stream.
     idle : float
-        Seconds that a stream may bring nothing while it is waited for.
+        Seconds that a stream's caller may send, or read, nothing.
     """
 
     calls: int = 32
@@ -46,36 +47,46 @@ class Limits:
     idle: float = 60.0
 
 
-class Room:
-    """Keeps count."""
+class Capacity:
+    """Counts calls, turns and memory against the limits.
+
+    Parameters
+    ----------
+    limits : Limits
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._lock = threading.Lock()
         self._calls = 0
         self._memory = 0
-        self._free = limits.parallel
+        self._free_turns = limits.parallel
         self._waiting: deque[threading.Event] = deque()
 
     @property
     def calls(self) -> int:
-        """Calls under way."""
+        """Calls at present."""
         return self._calls
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for their turn at present."""
+        return len(self._waiting)
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Take a call on.
+        """Take one call on.
 
         Raises
         ------
         BusyError
-            There are as many as there may be.
+            There are as many calls as there may be.
         """
         with self._lock:
             if self._calls >= self.limits.calls:
                 raise BusyError(
-                    f"{self.limits.calls} calls are under way, which is all this server takes: "
-                    "try again in a moment"
+                    f"this server is busy with {self.limits.calls} calls and takes no more: try "
+                    "again in a moment"
                 )
             self._calls += 1
         try:
@@ -84,24 +95,23 @@ class Room:
             with self._lock:
                 self._calls -= 1
 
-    def admit(self, needed: int) -> None:
-        """Refuse at once what no turn would help.
+    def check_memory(self, needed: int) -> None:
+        """Refuse an instance that could never be worked on, before it waits for its turn.
 
         Raises
         ------
         TooLargeError
-            So many bytes are never there.
+            It needs more bytes than the limit.
         """
-        if needed > (allowed := self.limits.memory):
+        if needed > (limit := self.limits.memory):
             raise TooLargeError(
-                f"the instance needs about {needed // MIB} MiB to work on where this server "
-                f"gives {allowed // MIB} MiB: "
-                "split it, or ask the operator for more"
+                f"work on the instance needs about {needed // MIB} MiB where this server allows "
+                f"{limit // MIB} MiB: split it, or ask the operator for more"
             )
 
     @contextmanager
     def memory(self, needed: int) -> Iterator[None]:
-        """Set memory aside, for a call whose turn it is.
+        """Set memory aside for a call whose turn it is.
 
         Parameters
         ----------
@@ -111,17 +121,16 @@ class Room:
         Raises
         ------
         BusyError
-            It is not there now.
+            Other instances use it at present.
         TooLargeError
-            It never is.
+            It needs more bytes than the limit.
         """
-        self.admit(needed)
-        allowed = self.limits.memory
+        self.check_memory(needed)
         with self._lock:
-            if self._memory + needed > allowed:
+            if self._memory + needed > self.limits.memory:
                 raise BusyError(
-                    f"the instances at work leave no {needed // MIB} MiB for this one: try again "
-                    "in a moment"
+                    f"other instances leave no {needed // MIB} MiB for this one: try again in a "
+                    "moment"
                 )
             self._memory += needed
         try:
@@ -132,7 +141,7 @@ class Room:
 
     @contextmanager
     def turn(self, deadline: Deadline) -> Iterator[None]:
-        """Wait until it is this call's turn to work; first come, first served.
+        """Wait for this call's turn to work; first come, first served.
 
         Raises
         ------
@@ -141,10 +150,9 @@ class Room:
         mine = threading.Event()
         with self._lock:
             self._waiting.append(mine)
-            self._hand_out()
+            self._hand_out_turns()
         try:
-            # A semaphore would let late callers overtake those who look at their deadline now and
-            # then.
+            # Not a semaphore: late callers would overtake those that look at their deadline.
             while not mine.wait(max(min(_POLL, deadline.remaining()), 0.001)):
                 deadline.check()
             deadline.check()
@@ -152,13 +160,13 @@ class Room:
         finally:
             with self._lock:
                 if mine.is_set():
-                    self._free += 1
+                    self._free_turns += 1
                 else:
                     self._waiting.remove(mine)
-                self._hand_out()
+                self._hand_out_turns()
 
-    def _hand_out(self) -> None:
-        """Give free turns to those who wait longest; the lock is held."""
-        while self._free and self._waiting:
-            self._free -= 1
+    def _hand_out_turns(self) -> None:
+        """Give free turns to those who wait longest. The caller holds the lock."""
+        while self._free_turns and self._waiting:
+            self._free_turns -= 1
             self._waiting.popleft().set()

@@ -1,9 +1,7 @@
-"""What becomes of slices when they are really embedded: which pixels change, and whether the
-outline withstands it.
+"""Embeds slices as Coverslip does, and measures what changed: pixels, outline and carriers.
 
-The way is the product's own: an invented patient is written into the header,
-`coverslip.pipeline.embed` hides it with the default profile, and the stego image is read back from
-the file that was written.
+A fake patient is written into the header, `coverslip.pipeline.embed` hides it, and the stego image
+is read back from the file.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from coverslip.crypto.keys import Identity
 from coverslip.dicom.instance import read_instance
 from coverslip.engine import EmbedRequest, Engine
 from coverslip.errors import CoverslipError
-from coverslip.fake_patient import write_invented_patient
+from coverslip.fake_patient import write_fake_patient
 from coverslip.scheme.dct import COEFFICIENTS, SIDE, to_blocks
 from coverslip.scheme.profiles import DEFAULT, Profile
 from coverslip_training.measures import (
@@ -38,61 +36,59 @@ from coverslip_training.records import Slice, read_slices
 
 
 @dataclass(frozen=True)
-class Lasting:
-    """How an outline and the carriers withstand the embedding.
+class Stability:
+    """How far an embedding changes the outline and the carriers.
 
     Attributes
     ----------
     refused : str
-        Code of the error if the record was refused; empty otherwise. What the rest says is then of
-        the engine's part alone, with arbitrary bits in every block that may carry.
+        Error code if the embedding was refused; else empty. If it was refused, the other values are
+        from the engine alone, with arbitrary bits in every block that may carry.
     ncc : float
-        Normalised correlation coefficient (Eq. 13) of the outline of the stego image with that of
-        the cover, -1 to 1.
-    moved : float
-        Blocks that may carry (margin and gate) in one of the two and not in the other, as a share
+        Normalised correlation coefficient (Eq. 13) between the masks of stego image and cover, -1
+        to 1.
+    carriers_moved : float
+        Number of blocks that may carry (margin and gate) in only one of the two images, as a share
         of those of the cover.
     moved_by_outline : float
-        The same without the gate, whose threshold follows the noise that an embedding adds: what
-        the outline itself moves.
+        The same without the gate, whose threshold follows the noise that an embedding adds: the
+        part due to the outline.
     body_altered : int
-        Pixels of the labelled body that were changed.
+        Number of labelled body pixels that were changed.
     """
 
     refused: str
     ncc: float
-    moved: float
+    carriers_moved: float
     moved_by_outline: float
     body_altered: int
 
 
 @dataclass(frozen=True)
-class Altered:
-    """What an embedding did to a slice of which nobody outlined the body.
+class Alteration:
+    """Effect of an embedding on a slice without a label.
 
     Attributes
     ----------
     refused : str
-        Code of the error; empty where a record was embedded.
+        Error code if the embedding was refused; else empty.
     brightest : float
-        The brightest pixel that was changed, as `coverslip_training.measures.brightness` counts; 0
-        where none was.
+        Brightness of the brightest changed pixel (`coverslip_training.measures.brightness`); 0 if
+        none was changed.
     """
 
     refused: str
     brightest: float = 0.0
 
 
-def labelled(data: Path, split: str) -> Iterator[Case]:
-    """Cases of one split of a folder with ``slices.csv``; see
-    `coverslip_training.records.read_slices`.
-    """
+def labelled_cases(data: Path, split: str) -> Iterator[Case]:
+    """Read the cases of one split of a folder; see `coverslip_training.records.read_slices`."""
     for item in read_slices(data, split):
         yield case_of(item, read_instance(data / item.name))
 
 
-def unlabelled(data: Path) -> Iterator[tuple[Case, str]]:
-    """Cases of ``hard.csv``, each with why it is hard; none where there is no such table."""
+def unlabelled_cases(data: Path) -> Iterator[tuple[Case, str]]:
+    """Read the cases of ``hard.csv``, if it exists, each with the reason why it is hard."""
     table = data / "hard.csv"
     if not table.exists():
         return
@@ -101,29 +97,29 @@ def unlabelled(data: Path) -> Iterator[tuple[Case, str]]:
     for row in rows:
         instance = read_instance(data / row["file"])
         plane = instance.planes[0]
-        nobody = np.zeros(plane.shape, np.uint8)
+        no_label = np.zeros(plane.shape, np.uint8)
         yield (
             case_of(
-                Slice(row["file"], "", row["modality"], plane, nobody, row.get("anatomy", "")),
+                Slice(row["file"], "", row["modality"], plane, no_label, row.get("anatomy", "")),
                 instance,
             ),
             row["why"],
         )
 
 
-def embedded(
+def embed_and_read(
     file: Path, seed: int, engine: Engine, folder: Path, profile: Profile = DEFAULT
 ) -> NDArray[np.int32]:
-    """The first plane, with dark air, of a stego image as it was written.
+    """Embed a fake patient, write the stego image, and read its first plane, with dark air.
 
     Parameters
     ----------
     file : Path
     seed : int
-        The same seed invents the same patient.
+        The same seed gives the same patient.
     engine : Engine
     folder : Path
-        For the two files on the way; what was there is replaced.
+        For ``cover.dcm`` and ``stego.dcm``, which are replaced if they exist.
     profile : Profile
 
     Raises
@@ -132,20 +128,20 @@ def embedded(
         The embedding was refused.
     """
     dataset = dcmread(file)
-    write_invented_patient(dataset, seed=seed)
+    write_fake_patient(dataset, seed=seed)
     cover, stego = folder / "cover.dcm", folder / "stego.dcm"
     dataset.save_as(cover)
-    done = pipeline.embed(
+    embedding = pipeline.embed(
         read_instance(cover), Identity.generate().recipient, engine, pipeline.EmbedOptions(profile)
     )
-    done.write(stego, overwrite=True)
+    embedding.write(stego, overwrite=True)
     return pipeline.engine_planes(read_instance(stego)).pixels[0]
 
 
-def arbitrary(
+def embed_arbitrary_bits(
     case: Case, engine: Engine, seed: int, profile: Profile = DEFAULT
 ) -> NDArray[np.int32]:
-    """The stego plane [H, W] of arbitrary bits, as many as there are blocks that may carry."""
+    """Embed arbitrary bits into every block that may carry; return the stego plane [H, W]."""
     rng = np.random.default_rng(seed)
     blocks = (case.pixels.shape[0] // SIDE, case.pixels.shape[1] // SIDE)
     request = EmbedRequest(
@@ -157,21 +153,19 @@ def arbitrary(
         coefficients=np.isin(np.arange(COEFFICIENTS), profile.coefficients).astype(np.float32)[
             np.newaxis
         ],
-        step=np.array([pipeline.settle_step(profile, None, case.instance).step], np.float32),
+        step=np.array([pipeline.resolve_step(profile, None, case.instance).step], np.float32),
         votes=np.array([blocks[0] * blocks[1]], np.int32),
         margin=np.array([profile.margin], np.int32),
     )
     return engine.embed(request).stego[0]
 
 
-def differing(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
-    """Blocks that are in one of two selections alone, as a share of the first; above 1 where there
-    are more of them.
-    """
+def share_moved(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
+    """Number of blocks in only one of two selections, as a share of the first; may exceed 1."""
     return float(np.count_nonzero(before != after) / max(np.count_nonzero(before), 1))
 
 
-def withstand(
+def measure_stability(
     case: Case,
     mask: Mask,
     file: Path,
@@ -179,33 +173,38 @@ def withstand(
     engine: Engine,
     folder: Path,
     profile: Profile = DEFAULT,
-) -> Lasting:
-    """Embed a case whose outline by the engine is ``mask`` [H, W], and outline it again."""
+) -> Stability:
+    """Embed a case and outline the stego image; ``mask`` [H, W] is the engine's outline of it."""
     refused = ""
     try:
-        stego = embedded(file, seed, engine, folder, profile)
+        stego = embed_and_read(file, seed, engine, folder, profile)
     except CoverslipError as error:
-        refused, stego = error.code, arbitrary(case, engine, seed, profile)
+        refused, stego = error.code, embed_arbitrary_bits(case, engine, seed, profile)
     again = engine.segment(stego[np.newaxis]).mask[0]
-    away = distance_to(mask), distance_to(again)
+    distances = distance_to(mask), distance_to(again)
     allowed = [
-        possible_carriers(one, far, PRODUCT_MARGIN)
-        for one, far in zip((case, case.with_pixels(stego)), away, strict=True)
+        possible_carriers(image, distance, PRODUCT_MARGIN)
+        for image, distance in zip((case, case.with_pixels(stego)), distances, strict=True)
     ]
-    clear = [to_blocks((far > PRODUCT_MARGIN).astype(np.int32)).all(axis=-1) for far in away]
-    return Lasting(
+    clear = [
+        to_blocks((distance > PRODUCT_MARGIN).astype(np.int32)).all(axis=-1)
+        for distance in distances
+    ]
+    return Stability(
         refused,
         metrics.ncc(mask, again),
-        differing(*allowed),
-        differing(*clear),
+        share_moved(*allowed),
+        share_moved(*clear),
         int(np.count_nonzero((stego != case.pixels) & (case.label > 0))),
     )
 
 
-def alter(case: Case, file: Path, seed: int, engine: Engine, folder: Path) -> Altered:
-    """Embed a case without a label, and look at what was changed."""
+def measure_alteration(
+    case: Case, file: Path, seed: int, engine: Engine, folder: Path
+) -> Alteration:
+    """Embed a case without a label, and measure the brightest pixel that changed."""
     try:
-        stego = embedded(file, seed, engine, folder)
+        stego = embed_and_read(file, seed, engine, folder)
     except CoverslipError as error:
-        return Altered(error.code)
-    return Altered("", brightness(case, stego != case.pixels))
+        return Alteration(error.code)
+    return Alteration("", brightness(case, stego != case.pixels))

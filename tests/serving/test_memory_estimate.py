@@ -6,8 +6,8 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from coverslip_serving.limits import MIB
-from coverslip_serving.spool import memory_for
+from coverslip_serving.memory import estimate_memory
+from coverslip_serving.sizes import MIB
 
 SIDE = 512
 
@@ -32,14 +32,14 @@ def write_native(path, frames):
 
 def test_long_native_instances_are_counted_by_the_window(tmp_path):
     many, more = (
-        memory_for(write_native(tmp_path / f"{frames}.dcm", frames)) for frames in (100, 1000)
+        estimate_memory(write_native(tmp_path / f"{frames}.dcm", frames)) for frames in (100, 1000)
     )
     assert abs(more - many) < MIB and more < 256 * MIB
 
 
 def test_short_instances_are_counted_by_their_frames(tmp_path):
     one, two, four = (
-        memory_for(write_native(tmp_path / f"{frames}.dcm", frames)) for frames in (1, 2, 4)
+        estimate_memory(write_native(tmp_path / f"{frames}.dcm", frames)) for frames in (1, 2, 4)
     )
     assert 1.9 < two / one < 2.1  # side by side
     assert one / 10 < (four - two) / 2 < one / 4  # waiting in the window
@@ -47,20 +47,20 @@ def test_short_instances_are_counted_by_their_frames(tmp_path):
 
 def test_a_large_frame_is_counted_for_what_it_was_seen_to_take(tmp_path):
     path = write_native(tmp_path / "one.dcm", 1)
-    assert memory_for(path) > 128 * SIDE * SIDE
+    assert estimate_memory(path) > 128 * SIDE * SIDE
 
 
 def test_what_is_long_and_no_pixels_is_counted(tmp_path):
     path = write_native(tmp_path / "padded.dcm", 100)
-    before, length = memory_for(path), 64 * MIB
+    before, length = estimate_memory(path), 64 * MIB
     with path.open("ab") as file:
         file.write(b"\xfc\xff\xfc\xffOB\0\0" + length.to_bytes(4, "little"))
     os.truncate(path, path.stat().st_size + length)
-    assert memory_for(path) - before >= 4 * length
+    assert estimate_memory(path) - before >= 4 * length
 
 
 @pytest.mark.parametrize("content", [b"", b"no DICOM at all" * 40])
 def test_what_is_no_image_is_counted_by_its_bytes(tmp_path, content):
     path = tmp_path / "file"
     path.write_bytes(content)
-    assert 0 < memory_for(path) < MIB
+    assert 0 < estimate_memory(path) < MIB

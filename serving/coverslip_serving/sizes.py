@@ -1,0 +1,3 @@
+"""Units of size."""
+
+MIB = 1 << 20

@@ -1,0 +1,1 @@
+"""Programs for working on Coverslip itself; they are not installed with it."""
