@@ -25,6 +25,11 @@ def to_pixels(blocks):
     return np.kron(blocks, np.ones((4, 4), dtype=bool))
 
 
+def test_the_margin_grows_with_the_matrix_as_far_as_engines_take_it():
+    sizes = [(256, 256), (512, 384), (600, 100), (100, 1024), (2048, 2048), (4096, 4096)]
+    assert [carriers.margin_for(8, *size) for size in sizes] == [8, 8, 10, 16, 32, 32]
+
+
 @given(st.integers(0, 12), st.integers(0, 2**32 - 1))
 def test_dilate_grows_by_exactly_the_margin(margin, seed):
     mask = (np.random.default_rng(seed).random((30, 25)) < 0.01).astype(np.uint8)
