@@ -157,7 +157,7 @@ def test_dark_body_that_the_outline_missed_is_counted(case: Case) -> None:
             case.label > 0, np.median(case.pixels[case.label == 0]).astype(np.int32), case.pixels
         )
     )
-    found = measure(dark, moved(case.label, -40))
+    found = measure(dark, moved(case.label, -20))
     assert found.body_in_carriers > 100
     assert found.in_carriers[-1] < found.in_carriers[0]
 
