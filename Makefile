@@ -123,7 +123,7 @@ evaluate: $(VENV)/.ready
 model: $(VENV)/.ready
 	$(VENV)/bin/coverslip train fit --data ../shared/data --out runs/model
 	cp runs/model/weights.npz models/weights.npz
-	$(VENV)/bin/coverslip export --weights models/weights.npz --out models --version 6 --force
+	$(VENV)/bin/coverslip export --weights models/weights.npz --out models --version 7 --force
 	$(MAKE) --no-print-directory card
 
 # Measures the released model again, and writes its card.
