@@ -27,6 +27,7 @@ help:
 	@echo "make bench     time of each part, as ratios in one run"
 	@echo "make disturbances  share of slices of ../shared/data read back after noise, lossy codecs and cropping"
 	@echo "make matrix    every runtime writes, every runtime and numpy read"
+	@echo "make originals    every slice of ../shared/data embedded, restored, compared; records moved between images"
 	@echo "make evaluate  every slice of ../shared/data embedded and read back, as a table"
 	@echo "make model     train and export the released model again from ../shared/data, measure it and write its card"
 	@echo "make card      only measure the released model and write its card"
@@ -127,6 +128,9 @@ model: $(VENV)/.ready
 	$(MAKE) --no-print-directory card
 
 # Measures the released model again, and writes its card.
+originals: $(VENV)/.ready
+	$(VENV)/bin/python benchmarks/originals.py --transplants 20
+
 card: $(VENV)/.ready
 	$(VENV)/bin/coverslip train evaluate --data ../shared/data --model models/coverslip.tflite --metrics models/metrics.json --out runs/evaluation
 	$(VENV)/bin/python -m coverslip_training.card models
