@@ -9,7 +9,7 @@ PROTOS = $(wildcard protos/coverslip/*/v1/*.proto protos/coverslip/v1/*.proto)
 NODE = serving/examples/node
 PIP = -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
-.PHONY: help demo test node check lint types bench disturbances matrix evaluate model card clean \
+.PHONY: help demo originals test node check lint types bench disturbances matrix evaluate model card clean \
 	system-packages lint-protos docs sbom coverage
 
 help:
