@@ -21,6 +21,7 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
 from coverslip.deidentification.basic_profile import (
+    UID_ACTION,
     action_for,
     apply_profile,
     new_uid,
@@ -402,9 +403,18 @@ def _says_nothing(ds: Dataset, tag: BaseTag) -> bool:
     return tag.element == 0 or tag == _TRAILING_PADDING
 
 
-def _hash_level(hashed: hashlib._Hash, ds: Dataset) -> None:
+def _is_left_out(ds: Dataset, tag: BaseTag, with_uids: bool) -> bool:
+    """Whether a digest of what stays leaves an attribute out."""
+    if tag in _PIXELS or _says_nothing(ds, tag):
+        return True
+    if with_uids and not tag.is_private and action_for(int(tag)) == UID_ACTION:
+        return False
+    return _may_come_back(tag)
+
+
+def _hash_level(hashed: hashlib._Hash, ds: Dataset, with_uids: bool = False) -> None:
     for tag in sorted(ds.keys()):
-        if tag in _PIXELS or _may_come_back(tag) or _says_nothing(ds, tag):
+        if _is_left_out(ds, tag, with_uids):
             continue
         hashed.update(struct.pack("<I", tag))
         if not is_sequence(ds, tag):
@@ -415,18 +425,25 @@ def _hash_level(hashed: hashlib._Hash, ds: Dataset) -> None:
         items = ds[tag].value
         hashed.update(struct.pack("<I", len(items)))
         for item in items:
-            _hash_level(hashed, item)
+            _hash_level(hashed, item, with_uids)
             hashed.update(_ITEM_END)
 
 
-def content_digest(clean: Dataset) -> bytes:
+def content_digest(clean: Dataset, with_uids: bool = False) -> bytes:
     """SHA-256 of what stays of a data set, whatever its transfer syntax.
 
     What de-identification removes or replaces is left out, since archives write there too: new
     UIDs, another patient's name. So are private attributes and pixel data.
+
+    Parameters
+    ----------
+    clean : Dataset
+    with_uids : bool
+        For objects without pixels: of a report or a key object selection little else stays, and two
+        of them would be one. Archives give images new UIDs, whose pixels tell them apart.
     """
     hashed = hashlib.sha256(b"coverslip content v2")
-    _hash_level(hashed, clean)
+    _hash_level(hashed, clean, with_uids)
     return hashed.digest()
 
 

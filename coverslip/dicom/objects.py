@@ -26,7 +26,7 @@ from coverslip.dicom.parsing import (
     raw_element,
 )
 from coverslip.errors import CoverslipError, NotAnImageError, TruncatedFileError
-from coverslip.files import check_target, write_dataset
+from coverslip.files import check_target, save_dataset, write_dataset
 from coverslip.pixels.scratch import PartStream
 from coverslip.pixels.stored import StoredValue, end_of_fragments
 
@@ -305,14 +305,31 @@ def write_object(
     ------
     OutputExistsError
     """
+    check_target(path, source.path, overwrite)
+    # The pixel data are copied as they are: there is nothing to decode again.
+    write_dataset(_with_pixels(source, header), path, overwrite, mode=mode)
+
+
+def object_bytes(source: DicomObject, header: Dataset) -> bytes:
+    """An object's pixel data, as they are, under another header, as the bytes of a file.
+
+    Raises
+    ------
+    CannotWriteError
+    """
+    file = io.BytesIO()
+    save_dataset(_with_pixels(source, header), file)
+    return file.getvalue()
+
+
+def _with_pixels(source: DicomObject, header: Dataset) -> Dataset:
+    """A copy of a header with an object's pixel data, which may still lie in their file."""
     out = copy.deepcopy(header)
     tag = pixel_tag(source.dataset)
     raw = None if tag is None else _raw(source.dataset, tag)
     if tag is not None and raw is not None and raw.value is None and source.pixels is not None:
         out[tag] = _copied(source.pixels, raw)
-    check_target(path, source.path, overwrite)
-    # The pixel data are copied as they are: there is nothing to decode again.
-    write_dataset(out, path, overwrite, mode=mode)
+    return out
 
 
 def _copied(stored: StoredValue, raw: RawDataElement) -> DataElement:

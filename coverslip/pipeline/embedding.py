@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from coverslip import record as records
 from coverslip.crypto.keys import Recipient
-from coverslip.crypto.seal import FrameKind, seal
+from coverslip.crypto.seal import FrameKind, kind_of, seal
 from coverslip.deidentification import header
 from coverslip.deidentification.header import Dropped
 from coverslip.deidentification.mark import (
@@ -38,6 +38,7 @@ from coverslip.errors import (
     CoverslipError,
     DoesNotComeBackError,
     HeaderOnlyError,
+    LossySourceError,
     NoBodyError,
     NoCarriersError,
     RecordTooLargeError,
@@ -195,8 +196,21 @@ def _image(source: DicomObject) -> Instance:
 
 
 @dataclass(frozen=True)
-class _Clean:
-    """A de-identified header, and the record of what it lost."""
+class CleanHeader:
+    """A de-identified header, and the record of what it lost.
+
+    Attributes
+    ----------
+    header : Dataset
+        Not marked yet.
+    encoded : bytes
+        The record; empty where the sealed header part alone will hold it.
+    recorded : int
+        Attributes in the record.
+    dropped : list of Dropped
+    sealed_frame : bytes
+        A record that the caller sealed in place of all that.
+    """
 
     header: Dataset
     encoded: bytes
@@ -207,7 +221,8 @@ class _Clean:
     def seal(self, recipient: Recipient, binding: BindingSeal | None) -> SealedRecord:
         """Seal the record with a binding; a frame that the caller sealed stays as it is."""
         if self.sealed_frame:
-            return SealedRecord(self.sealed_frame, 0, 0, [], binding is not None)
+            bound = binding is not None and is_bound_frame(self.sealed_frame)
+            return SealedRecord(self.sealed_frame, 0, 0, [], bound)
         frame = b""
         if self.encoded:
             content = pack(binding, self.encoded)
@@ -256,13 +271,9 @@ def embed(
     EngineError
     """
     source = as_object(source)
-    if read_mark(source.dataset) is not None:
-        raise AlreadyCarriesError(
-            "the instance carries a record already; an original was expected: extract it first, "
-            "or leave the file as it is"
-        )
-    clean = _clean_header(source, recipient, options, sealed_frame)
-    reasons = _reasons_against_pixels(source, options)
+    refuse_marked(source)
+    clean = clean_header(source, recipient, options, sealed_frame)
+    reasons = reasons_against_pixels(_judged_header(source, sealed_frame), source, options)
     if not reasons:
         try:
             return _in_pixels(source, clean, recipient, engine, options, spool)
@@ -270,13 +281,21 @@ def embed(
             if options.require_pixels or _is_fault(error, options):
                 raise
             reasons = [HeaderReason(error.code, str(error))]
-    if options.require_pixels:
-        raise HeaderOnlyError(
-            "only the header can carry the record of this object "
-            f"({'; '.join(reason.message for reason in reasons)}), and --require-pixels was asked "
-            "for: leave it out to have it carried in the header"
+    return embed_in_header(source, clean, recipient, options, reasons)
+
+
+def refuse_marked(source: DicomObject) -> None:
+    """Refuse an object that carries a record.
+
+    Raises
+    ------
+    AlreadyCarriesError
+    """
+    if read_mark(source.dataset) is not None:
+        raise AlreadyCarriesError(
+            "the instance carries a record already; an original was expected: extract it first, "
+            "or leave the file as it is"
         )
-    return _in_header(source, clean, recipient, reasons)
 
 
 def as_object(source: DicomObject | Instance) -> DicomObject:
@@ -290,11 +309,20 @@ def _is_fault(error: CoverslipError, options: EmbedOptions) -> bool:
     return isinstance(error, DoesNotComeBackError) and (paper or error.is_fault)
 
 
-def _clean_header(
-    source: DicomObject, recipient: Recipient, options: EmbedOptions, sealed_frame: bytes | None
-) -> _Clean:
+def clean_header(
+    source: DicomObject,
+    recipient: Recipient,
+    options: EmbedOptions,
+    sealed_frame: bytes | None = None,
+) -> CleanHeader:
+    """De-identify a header; one that comes with a sealed record is de-identified already.
+
+    Raises
+    ------
+    BurnedInAnnotationError
+    """
     if sealed_frame is not None:
-        return _Clean(copy.deepcopy(source.dataset), b"", 0, [], sealed_frame)
+        return CleanHeader(copy.deepcopy(source.dataset), b"", 0, [], sealed_frame)
     clean, record, dropped = header.deidentify(
         source.dataset, uid_key(recipient), allow_burned_in=options.allow_burned_in
     )
@@ -302,15 +330,36 @@ def _clean_header(
         encoded = records.encode(record)
     except RecordTooLargeError:
         encoded = b""  # The sealed header part holds the original header, and so the record.
-    return _Clean(clean, encoded, len(record), dropped)
+    return CleanHeader(clean, encoded, len(record), dropped)
 
 
-def _reasons_against_pixels(source: DicomObject, options: EmbedOptions) -> list[HeaderReason]:
-    """Why the header alone may carry, as far as the header tells; empty where pixels may."""
+def is_bound_frame(sealed_frame: bytes) -> bool:
+    """Whether a sealed record says which image it belongs to."""
+    return kind_of(sealed_frame) is FrameKind.BOUND_RECORD
+
+
+def _judged_header(source: DicomObject, sealed_frame: bytes | None) -> Dataset:
+    """The header that says whether pixels may carry.
+
+    Whoever seals a bound record has judged the original header. What de-identification wrote does
+    not count against the pixels then: DERIVED makes many a term in the Image Type one that rules
+    them out.
+    """
+    if sealed_frame is None or not is_bound_frame(sealed_frame):
+        return source.dataset
+    return header.restore(source.dataset, records.Record(records.Level(), records.Level()))
+
+
+def reasons_against_pixels(
+    judged: Dataset, source: DicomObject, options: EmbedOptions
+) -> list[HeaderReason]:
+    """Why the header alone may carry, as far as a header tells; empty where pixels may."""
     if source.image is not None and source.image.is_lossy:
         error = not_writable(source.transfer_syntax)
         return [HeaderReason(error.code, str(error))]
-    excluded = judge(source.dataset, options.allow).excluded_by
+    if isinstance(source.not_image, LossySourceError):
+        return [HeaderReason(source.not_image.code, str(source.not_image))]
+    excluded = judge(judged, options.allow).excluded_by
     reasons = [HeaderReason(kind.value, describe(kind)) for kind in excluded]
     if source.not_image is not None and not reasons:
         return [HeaderReason(source.not_image.code, str(source.not_image))]
@@ -341,7 +390,7 @@ def _check_range(brightness: Brightness, profile: Profile) -> None:
 
 def _in_pixels(
     source: DicomObject,
-    clean: _Clean,
+    clean: CleanHeader,
     recipient: Recipient,
     engine: Engine,
     options: EmbedOptions,
@@ -387,16 +436,33 @@ def _in_pixels(
         made.profile,
         made.sealed,
         len(part),
-        _notes(source),
+        notes_of(source),
     )
     return Embedding(
         source, clean.header, StegoPixels(made.stego, made.reports, made.symbol), report
     )
 
 
-def _in_header(
-    source: DicomObject, clean: _Clean, recipient: Recipient, reasons: list[HeaderReason]
+def embed_in_header(
+    source: DicomObject,
+    clean: CleanHeader,
+    recipient: Recipient,
+    options: EmbedOptions,
+    reasons: list[HeaderReason],
 ) -> Embedding:
+    """Let the header carry the record.
+
+    Raises
+    ------
+    HeaderOnlyError
+        The pixels were asked for.
+    """
+    if options.require_pixels:
+        raise HeaderOnlyError(
+            "only the header can carry the record of this object "
+            f"({'; '.join(reason.message for reason in reasons)}), and --require-pixels was asked "
+            "for: leave it out to have it carried in the header"
+        )
     binding = content_binding(source, clean.header)
     sealed = clean.seal(recipient, binding)
     part = b"" if clean.sealed_frame else seal_header_part(source, clean.header, recipient, None)
@@ -404,11 +470,12 @@ def _in_header(
     write_mark(clean.header, mark, part)
     write_sealed_record(clean.header, sealed.frame)
     frames = len(source.image.frames) if source.image is not None else 0
-    report = header_report(frames, reasons, sealed, len(part), _notes(source))
+    report = header_report(frames, reasons, sealed, len(part), notes_of(source))
     return Embedding(source, clean.header, None, report)
 
 
-def _notes(source: DicomObject) -> list[str]:
+def notes_of(source: DicomObject) -> list[str]:
+    """What the reader of a report should know before anything was embedded."""
     silent = burned_in(source.dataset) is BurnedIn.SILENT
     return [*source.notes, _SILENT] if silent else list(source.notes)
 

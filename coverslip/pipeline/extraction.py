@@ -46,7 +46,7 @@ from coverslip.pipeline.reading import (
     read_votes,
     uid_key,
 )
-from coverslip.pipeline.sealed_header import has_pixels_of, is_bound_to
+from coverslip.pipeline.sealed_header import content_digest, has_pixels_of, is_bound_to
 from coverslip.scheme.profiles import PROFILES, Profile, Scheme, readable
 from coverslip.scheme.reader import Votes
 
@@ -65,10 +65,13 @@ class SealedExtraction:
     frame : int
         The image frame it was read from, from 0; 0 where the header carries it.
     votes : Votes or None
-        None where the header carries it.
+        None where the header carries it, or where a server read it.
     profile : str
         The profile whose step and coefficients it was read with; empty where the header carries
         it.
+    agreement : float
+        How far the symbol's known modules stand out of chance, in standard deviations; 0 where the
+        header carries the record.
     """
 
     sealed: bytes
@@ -76,14 +79,7 @@ class SealedExtraction:
     frame: int = 0
     votes: Votes | None = None
     profile: str = ""
-
-    @property
-    def agreement(self) -> float:
-        """How far the symbol's known modules stand out of chance, in standard deviations.
-
-        0 where the header carries the record.
-        """
-        return 0.0 if self.votes is None else self.votes.agreement
+    agreement: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -194,7 +190,12 @@ def open_sealed(
     """
     source = as_object(source)
     part, part_error = _open_part(source, identity)
-    if not found.sealed and part is not None:
+    if not found.sealed:
+        if part is None or not part.head:
+            raise part_error or DamagedMessageError(
+                "the sealed header part alone held the record, and is not there any more: read it "
+                "from an undamaged copy"
+            )
         return _from_part(source, identity, part)
     opened = open_frame(found.sealed, identity)
     return _judged(source, identity, opened, found, part, part_error)
@@ -209,11 +210,18 @@ def extract_sealed(
 ) -> SealedExtraction:
     """Read the sealed record that an object carries, without the key that opens it.
 
-    Parameters and errors as for `extract`, but for the recipient in place of the identity.
+    Parameters and errors as for `extract`, but for the recipient in place of the identity. Where
+    the sealed header part alone may hold the record, the result's frame is empty: whether the part
+    opens shows with the key.
     """
     source = as_object(source)
     search = _Search(source, recipient, engine, profile, cropped)
-    found = search.run(lambda frame: frame)
+    try:
+        found = search.run(lambda frame: frame)
+    except (WrongKeyError, NoMessageError, DamagedMessageError):
+        if not search.is_ours or not read_sealed_part(source.dataset):
+            raise
+        return SealedExtraction(b"", Carried.HEADER)
     return replace(found.place, sealed=found.content)
 
 
@@ -287,7 +295,7 @@ def _is_bound(
     if binding is not None:
         return is_bound_to(source, binding)
     if found.carried is Carried.HEADER and part is not None and part.content:
-        return header.content_digest(source.dataset) == part.content
+        return content_digest(source, source.dataset) == part.content
     return None
 
 
@@ -320,7 +328,7 @@ class _Search:
         self._cropped = cropped
         self._mark = read_mark(source.dataset)
         uid = str(source.dataset.get("SOPInstanceUID", ""))
-        self._is_ours = self._mark is not None and self._mark.is_for(recipient, uid)
+        self.is_ours = self._mark is not None and self._mark.is_for(recipient, uid)
 
     def run(self, take: Callable[[bytes], _Content]) -> _Found[_Content]:
         """The first sealed frame that ``take`` does not call damaged.
@@ -331,7 +339,7 @@ class _Search:
         """
         damaged: DamagedMessageError | None = None
         in_header = read_sealed_record(self._source.dataset)
-        if in_header and self._is_ours:
+        if in_header and self.is_ours:
             try:
                 return _Found(take(in_header), SealedExtraction(in_header, Carried.HEADER))
             except DamagedMessageError as error:
@@ -358,7 +366,7 @@ class _Search:
                 "no record for this identity was found: either the file carries none, or it was "
                 "sealed to another recipient; check both"
             )
-        if not self._is_ours:
+        if not self.is_ours:
             return WrongKeyError(
                 "the record was sealed to another recipient; this identity cannot read it: use "
                 "that recipient's identity file"
@@ -375,7 +383,7 @@ class _Search:
         damaged: DamagedMessageError | None = None
         named = _named(self._mark, self._profile)
         candidates = _candidates(self._mark, self._profile, instance)
-        if self._mark is not None and not self._is_ours and named:
+        if self._mark is not None and not self.is_ours and named:
             # Most likely somebody else's: what the mark names is tried, and nothing else.
             candidates = iter(named)
         for candidate in _once(candidates):
@@ -404,7 +412,9 @@ class _Search:
                 votes = read_cropped(pixels, self._recipient, profile)
             if votes is None:
                 continue
-            place = SealedExtraction(b"", Carried.PIXELS, number, votes, profile.name)
+            place = SealedExtraction(
+                b"", Carried.PIXELS, number, votes, profile.name, votes.agreement
+            )
             try:
                 return _Found(take(read_votes(votes)), place)
             except DamagedMessageError as error:

@@ -42,7 +42,7 @@ class HeaderPart:
     original_file : bytes
         SHA-256 of the original file.
     content : bytes
-        Digest of what stays of the data set (`coverslip.deidentification.header.content_digest`).
+        Digest of what stays of the data set (`coverslip.pipeline.sealed_header.content_digest`).
     """
 
     record: bytes = b""

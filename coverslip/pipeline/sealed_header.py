@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from coverslip.crypto.keys import Recipient
 from coverslip.crypto.seal import FrameKind, seal
-from coverslip.deidentification.header import content_digest
+from coverslip.deidentification import header
 from coverslip.dicom.instance import Instance
 from coverslip.dicom.objects import DicomObject, pixel_value_parts
 from coverslip.pipeline.binding import BindingSeal, content_seal
@@ -48,15 +48,20 @@ def has_pixels_of(source: DicomObject, digest: bytes) -> bool:
     return any(own == digest for own in _pixel_digests(source))
 
 
+def content_digest(source: DicomObject, clean: Dataset) -> bytes:
+    """Digest of what stays of an object's data set; with its UIDs where there are no pixels."""
+    return header.content_digest(clean, with_uids=not source.has_pixels)
+
+
 def content_binding(source: DicomObject, clean: Dataset) -> BindingSeal:
     """What binds a record to an object that carries it in its header."""
-    return content_seal(content_digest(clean), pixels_digest(source))
+    return content_seal(content_digest(source, clean), pixels_digest(source))
 
 
 def is_bound_to(source: DicomObject, binding: BindingSeal) -> bool:
     """Whether an object is the one that a record in its header names."""
     # The digest of what stays leaves private attributes out, the mark among them.
-    content = content_digest(source.dataset)
+    content = content_digest(source, source.dataset)
     return any(content_seal(content, pixels) == binding for pixels in _pixel_digests(source))
 
 
@@ -89,7 +94,7 @@ def seal_header_part(
         original_pixels=pixels,
         stego_pixels=pixels if stego is None else digest_of(stego),
         original_file=original.sha256,
-        content=content_digest(clean),
+        content=content_digest(source, clean),
     )
     return seal(encode_header_part(part), recipient.public, FrameKind.HEADER_PART)
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from pydicom import dcmread
-from scipy import ndimage
 
 from coverslip import pipeline
 from coverslip import record as records
@@ -36,24 +35,7 @@ from coverslip.qr import symbol as symbols
 from coverslip.scheme.profiles import DEFAULT, FAINT, PAPER, ROBUST, readable
 from coverslip.scheme.reference import ReferenceEngine
 from tests.covers import crop, head_ct
-
-
-def outline(pixels):
-    """A classical outline that is good enough for one head CT: bright, largest part, holes
-    filled.
-    """
-    bright = pixels > np.percentile(pixels, 5) + 300
-    parts, count = ndimage.label(ndimage.binary_opening(bright, iterations=2))
-    if not count:
-        return np.zeros(pixels.shape, dtype=np.uint8)
-    largest = 1 + np.argmax(ndimage.sum_labels(bright, parts, np.arange(1, count + 1)))
-    return ndimage.binary_fill_holes(
-        ndimage.binary_dilation(parts == largest, iterations=2)
-    ).astype(np.uint8)
-
-
-ENGINE = ReferenceEngine(outline)
-IDENTITY = Identity.generate()
+from tests.coverslip.pipeline.images import ENGINE, IDENTITY, outline
 
 
 @pytest.fixture(scope="module")

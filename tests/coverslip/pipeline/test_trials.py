@@ -12,8 +12,8 @@ from coverslip.pipeline import trials
 from coverslip.scheme.address import slot_count, slot_plane
 from coverslip.scheme.profiles import ROBUST
 from tests.covers import head_ct
+from tests.coverslip.pipeline.images import IDENTITY
 from tests.coverslip.pipeline.test_pipeline import (
-    IDENTITY,
     assert_in_header,
     embed,
     embed_in_pixels,
