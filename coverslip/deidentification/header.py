@@ -495,10 +495,10 @@ def restore_original(
     clean, _, _ = deidentify(original, uid_key, allow_burned_in=True)
     restored = copy.deepcopy(original)
     refused = []
-    for tag in sorted({*clean.keys(), *original.keys()}):
+    for tag in sorted({*clean.keys(), *original.keys(), *present.keys()}):
         if tag in _PIXELS or _may_come_back(tag):
             continue
-        expected = tag in clean or _says_nothing(original, tag)
+        expected = tag in clean or tag not in original or _says_nothing(original, tag)
         if expected and _digest_of(clean, tag) == _digest_of(present, tag):
             continue
         if tag in present:

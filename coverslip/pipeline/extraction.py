@@ -24,7 +24,7 @@ from coverslip.deidentification.mark import (
     read_sealed_record,
 )
 from coverslip.dicom.instance import Instance
-from coverslip.dicom.objects import DicomObject, parse_head
+from coverslip.dicom.objects import DicomObject
 from coverslip.engine import Engine
 from coverslip.errors import (
     CoverslipError,
@@ -46,7 +46,12 @@ from coverslip.pipeline.reading import (
     read_votes,
     uid_key,
 )
-from coverslip.pipeline.sealed_header import content_digest, has_pixels_of, is_bound_to
+from coverslip.pipeline.sealed_header import (
+    content_digest,
+    has_pixels_of,
+    is_bound_to,
+    sealed_original,
+)
 from coverslip.scheme.profiles import PROFILES, Profile, Scheme, readable
 from coverslip.scheme.reader import Votes
 
@@ -99,6 +104,8 @@ class Extraction:
         The sealed header part; None where there is none that opens.
     part_error : CoverslipError or None
         Why a header part that is there does not open. It costs what it held, and nothing else.
+    bound_to : BindingSeal or None
+        What the record says of its image; None where it says nothing.
     """
 
     record: records.Record
@@ -107,6 +114,7 @@ class Extraction:
     changes: tuple[Change, ...] = ()
     part: HeaderPart | None = field(default=None, repr=False)
     part_error: CoverslipError | None = None
+    bound_to: BindingSeal | None = field(default=None, repr=False)
 
     @property
     def carried(self) -> Carried:
@@ -244,9 +252,15 @@ def _open_part(
 
 
 def _from_part(source: DicomObject, identity: Identity, part: HeaderPart) -> Extraction:
-    """The record that the original header in a sealed part implies."""
+    """The record that the original header in a sealed part implies.
+
+    Raises
+    ------
+    DamagedMessageError
+        What is in the part is not a header.
+    """
     key = uid_key(identity.recipient)
-    _, record, _ = header.deidentify(parse_head(part.head), key, allow_burned_in=True)
+    _, record, _ = header.deidentify(sealed_original(part)[0], key, allow_burned_in=True)
     opened = OpenedFrame(record, None)
     return _judged(source, identity, opened, SealedExtraction(b"", Carried.HEADER), part, None)
 
@@ -269,7 +283,9 @@ def _judged(
     if implied is not None and implied != str(source.dataset.get("SOPInstanceUID", "")):
         changes.append(Change.SOP_INSTANCE_UID)
     binding = _verdict(bound, changes)
-    return Extraction(opened.record, found, binding, tuple(changes), part, part_error)
+    return Extraction(
+        opened.record, found, binding, tuple(changes), part, part_error, opened.binding
+    )
 
 
 def _verdict(bound: bool | None, changes: list[Change]) -> Binding:
