@@ -19,7 +19,6 @@ from pydicom.data import get_testdata_file
 from coverslip import pipeline
 from coverslip import record as records
 from coverslip.crypto.keys import Identity
-from coverslip.crypto.seal import seal
 from coverslip.deidentification.header import deidentify
 from coverslip.dicom.instance import read_instance
 from coverslip.engine import EmbedRequest
@@ -100,10 +99,9 @@ def prepare(folder: Path, identity: Identity, engine: Any, server_seals: bool) -
         if server_seals:
             slices.append(Slice(original, original, b"", b"", encoded))
             continue
-        clean, _ = seal_instance(original, identity.recipient)
+        clean, sealed = seal_instance(original, identity.recipient)
         path = folder / f"clean-{number}.dcm"
         path.write_bytes(clean)
-        sealed = seal(encoded, identity.recipient.public)
         slices.append(
             Slice(
                 path,

@@ -62,25 +62,32 @@ def write_dataset(
     CannotWriteError
         The data set has no form as a file, such as for want of a SOP Instance UID.
     """
-
-    def save(file: BinaryIO) -> None:
-        try:
-            ds.save_as(file, enforce_file_format=True)
-        except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):
-            # What pydicom says may quote values.
-            raise CannotWriteError(
-                "the data set cannot be written as a DICOM file: a SOP Class UID, a SOP Instance "
-                "UID, a known transfer syntax and values that fit their VR were expected; export "
-                "it again from its source"
-            ) from None
-
     write_atomically(
         path,
-        save,
+        lambda file: save_dataset(ds, file),
         overwrite=overwrite,
         mode=mode,
         check=check,
     )
+
+
+def save_dataset(ds: Dataset, file: BinaryIO) -> None:
+    """Write a data set in the DICOM file format (PS3.10) into an open file.
+
+    Raises
+    ------
+    CannotWriteError
+        The data set has no form as a file, such as for want of a SOP Instance UID.
+    """
+    try:
+        ds.save_as(file, enforce_file_format=True)
+    except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):
+        # What pydicom says may quote values.
+        raise CannotWriteError(
+            "the data set cannot be written as a DICOM file: a SOP Class UID, a SOP Instance "
+            "UID, a known transfer syntax and values that fit their VR were expected; export "
+            "it again from its source"
+        ) from None
 
 
 def write_bytes_atomically(

@@ -137,14 +137,14 @@ def attempt(job: Job, skip_existing: bool, source: Source) -> FileResult:
     """Do a job; what is wrong with one source never stops the others."""
     try:
         result = job(source)
-    except NotDicomError as error:
-        status = Status.FAILED if source.is_named else Status.NOT_DICOM
-        return FileResult(status, {}, error.code, str(error))
     except OutputExistsError as error:
         status = Status.EXISTED if skip_existing else Status.FAILED
         return FileResult(status, {}, error.code, str(error))
     except CoverslipError as error:
-        return FileResult(Status.FAILED, {}, error.code, str(error))
+        # By its code: a server's refusal has the same one, and a type of its own.
+        passed_over = error.code == NotDicomError.code and not source.is_named
+        status = Status.NOT_DICOM if passed_over else Status.FAILED
+        return FileResult(status, {}, error.code, str(error))
     except OSError as error:
         if error.errno in _DISK_FULL:
             return FileResult(Status.FAILED, {}, DISK_FULL, _DISK_FULL_SENTENCE)

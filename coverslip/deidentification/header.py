@@ -422,15 +422,18 @@ def _says_nothing(ds: Dataset, tag: BaseTag) -> bool:
     return tag.element == 0 or tag == _TRAILING_PADDING
 
 
-def _is_uid(tag: BaseTag) -> bool:
-    return action_for(int(tag)) == UID_ACTION or tag == _SOP_INSTANCE_UID
+def _is_left_out(ds: Dataset, tag: BaseTag, with_uids: bool) -> bool:
+    """Whether a digest of what stays leaves an attribute out."""
+    if tag in _PIXELS or _says_nothing(ds, tag):
+        return True
+    if with_uids and not tag.is_private and action_for(int(tag)) == UID_ACTION:
+        return False
+    return _may_come_back(tag)
 
 
 def _hash_level(hashed: hashlib._Hash, ds: Dataset, with_uids: bool = False) -> None:
     for tag in sorted(ds.keys()):
-        if tag in _PIXELS or _says_nothing(ds, tag):
-            continue
-        if _may_come_back(tag) and not (with_uids and _is_uid(tag)):
+        if _is_left_out(ds, tag, with_uids):
             continue
         hashed.update(struct.pack("<I", tag))
         if not is_sequence(ds, tag):
@@ -445,20 +448,20 @@ def _hash_level(hashed: hashlib._Hash, ds: Dataset, with_uids: bool = False) -> 
             hashed.update(_ITEM_END)
 
 
-def content_digest(clean: Dataset, with_uids: bool) -> bytes:
+def content_digest(clean: Dataset, with_uids: bool = False) -> bytes:
     """SHA-256 of what stays of a data set, whatever its transfer syntax.
 
-    Private attributes and pixel data are left out, and so is what de-identification removes or
-    replaces, since archives write there too: another patient's name, new UIDs.
+    What de-identification removes or replaces is left out, since archives write there too: new
+    UIDs, another patient's name. So are private attributes and pixel data.
 
     Parameters
     ----------
     clean : Dataset
     with_uids : bool
-        Count UIDs in, for objects without pixels: of a report or a key object selection little else
-        stays, and two of them would be one. Pixels tell images apart.
+        For objects without pixels: of a report or a key object selection little else stays, and two
+        of them would be one. Archives give images new UIDs, whose pixels tell them apart.
     """
-    hashed = hashlib.sha256(b"coverslip content v1")
+    hashed = hashlib.sha256(b"coverslip content v2")
     _hash_level(hashed, clean, with_uids)
     return hashed.digest()
 
@@ -511,10 +514,10 @@ def restore_original(
     clean, _, _ = deidentify(original, uid_key, allow_burned_in=True)
     restored = copy.deepcopy(original)
     refused = []
-    for tag in sorted({*clean.keys(), *original.keys()}):
+    for tag in sorted({*clean.keys(), *original.keys(), *present.keys()}):
         if tag in _PIXELS or _may_come_back(tag):
             continue
-        expected = tag in clean or _says_nothing(original, tag)
+        expected = tag in clean or tag not in original or _says_nothing(original, tag)
         if expected and _digest_of(clean, tag) == _digest_of(present, tag):
             continue
         if tag in present:

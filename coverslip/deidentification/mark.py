@@ -123,16 +123,28 @@ def write_mark(ds: Dataset, mark: Mark, sealed_part: bytes = b"") -> None:
     sealed_part : bytes
         A sealed frame; none where empty.
     """
-    block = ds.private_block(GROUP, CREATOR, create=True)
-    block.add_new(_VERSION_AT, "US", mark.version)
-    block.add_new(_PROFILE_AT, "CS", mark.profile.upper())
-    block.add_new(_STEP_AT, "FD", mark.step)
-    block.add_new(_CHECK_AT, "OB", mark.check)
+    ds.private_block(GROUP, CREATOR, create=True)
+    _add(ds, _VERSION_AT, "US", mark.version)
+    _add(ds, _PROFILE_AT, "CS", mark.profile.upper())
+    _add(ds, _STEP_AT, "FD", mark.step)
+    _add(ds, _CHECK_AT, "OB", mark.check)
     if mark.version > _FIRST_VERSION:
-        block.add_new(_NONCE_AT, "OB", mark.nonce)
-        block.add_new(_CARRIED_AT, "CS", mark.carried.value.upper())
-    if sealed_part:
-        block.add_new(_PART_AT, "OB", _with_length(sealed_part))
+        _add(ds, _NONCE_AT, "OB", mark.nonce)
+        _add(ds, _CARRIED_AT, "CS", mark.carried.value.upper())
+    write_sealed_part(ds, sealed_part)
+
+
+def write_sealed_part(ds: Dataset, frame: bytes) -> None:
+    """Put a sealed header part into the private block of a marked data set, in place.
+
+    Parameters
+    ----------
+    ds : Dataset
+    frame : bytes
+        A sealed frame; none where empty.
+    """
+    if frame:
+        _add(ds, _PART_AT, "OB", _with_length(frame))
 
 
 def write_sealed_record(ds: Dataset, frame: bytes) -> None:
@@ -146,8 +158,12 @@ def write_sealed_record(ds: Dataset, frame: bytes) -> None:
         A sealed frame; none where empty.
     """
     if frame:
-        block = ds.private_block(GROUP, CREATOR)
-        block.add_new(_RECORD_AT, "OB", _with_length(frame))
+        _add(ds, _RECORD_AT, "OB", _with_length(frame))
+
+
+def _add(ds: Dataset, offset: int, vr: str, value: object) -> None:
+    # Not through the block: that of a copied data set writes into what it was copied from.
+    ds.add_new(ds.private_block(GROUP, CREATOR).get_tag(offset), vr, value)
 
 
 def _with_length(frame: bytes) -> bytes:

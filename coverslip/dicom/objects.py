@@ -12,8 +12,9 @@ from typing import BinaryIO
 
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.filereader import read_dataset
 from pydicom.filewriter import dcmwrite
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from coverslip.dicom.parsing import (
     Instance,
@@ -25,8 +26,8 @@ from coverslip.dicom.parsing import (
     parse,
     raw_element,
 )
-from coverslip.errors import CoverslipError, NotAnImageError, TruncatedFileError
-from coverslip.files import check_target, write_dataset
+from coverslip.errors import CoverslipError, NotAnImageError, NotDicomError, TruncatedFileError
+from coverslip.files import check_target, save_dataset, write_dataset
 from coverslip.pixels.scratch import PartStream
 from coverslip.pixels.stored import StoredValue, end_of_fragments
 
@@ -38,7 +39,7 @@ PIXEL_TAGS = (0x7FE00010, 0x7FE00009, 0x7FE00008)
 """Pixel Data, Double Float Pixel Data, Float Pixel Data."""
 OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
 """Extended Offset Table and its lengths."""
-_UNDEFINED = 0xFFFFFFFF
+UNDEFINED_LENGTH = 0xFFFFFFFF
 _CHUNK = 1 << 20
 _DELIMITER_BYTES = 8
 
@@ -198,7 +199,7 @@ def _is_encapsulated(ds: Dataset, tag: int | None) -> bool:
         return False
     element = raw_element(ds, tag)
     if isinstance(element, RawDataElement):
-        return element.length == _UNDEFINED
+        return element.length == UNDEFINED_LENGTH
     return bool(element.is_undefined_length)
 
 
@@ -212,7 +213,7 @@ def _where(ds: Dataset, tag: int, path: Path) -> StoredValue | None:
     if element is None or is_deflated(ds):
         return None
     return StoredValue(
-        path, element.value_tell, None if element.length == _UNDEFINED else element.length
+        path, element.value_tell, None if element.length == UNDEFINED_LENGTH else element.length
     )
 
 
@@ -224,7 +225,7 @@ def _original_bytes(file: BinaryIO, ds: Dataset, tag: int | None, size: int) -> 
     start = size if element is None else element.value_tell
     if element is None:
         end = size
-    elif element.length == _UNDEFINED:
+    elif element.length == UNDEFINED_LENGTH:
         end = min(start + end_of_fragments(_reader(file, start)) + _DELIMITER_BYTES, size)
     else:
         end = min(start + element.length, size)
@@ -271,17 +272,41 @@ def header_bytes(ds: Dataset) -> bytes:
     return file.getvalue()
 
 
-def parse_head(head: bytes) -> FileDataset:
-    """The data set of the bytes of a file up to its pixel data.
+def parse_head(head: bytes) -> tuple[FileDataset, bytes]:
+    """The data set of the bytes of a file up to the value of its pixel data.
+
+    Also what follows that data set: tag, VR and length of the pixel data; nothing where it has
+    none.
 
     Raises
     ------
-    NotAnImageError
+    NotDicomError, TruncatedFileError
         They are not those of a DICOM file.
     """
-    ds = parse(io.BytesIO(head), deferred=False, head=True)
+    if _says_deflated(head):
+        # `header_bytes` never deflates, and a parser would inflate without end.
+        raise NotDicomError(
+            "a header was expected that is not deflated: use an undamaged copy of the file"
+        )
+    file = io.BytesIO(head)
+    ds = parse(file, deferred=False, head=True)
     complete_meta(ds, [])
-    return ds
+    return ds, file.read()
+
+
+def _says_deflated(head: bytes) -> bool:
+    """Whether the file meta information of a file says that its data set is deflated."""
+    start = 132 if head[128:132] == b"DICM" else 0
+    try:
+        meta = read_dataset(
+            io.BytesIO(head[start:]),
+            False,
+            True,
+            stop_when=lambda tag, _vr, _length: tag.group != 2,
+        )
+        return bool(meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian)
+    except Exception:  # What cannot be parsed is for `parse` to refuse.
+        return False
 
 
 def write_object(
@@ -305,19 +330,36 @@ def write_object(
     ------
     OutputExistsError
     """
+    check_target(path, source.path, overwrite)
+    # The pixel data are copied as they are: there is nothing to decode again.
+    write_dataset(_with_pixels(source, header), path, overwrite, mode=mode)
+
+
+def object_bytes(source: DicomObject, header: Dataset) -> bytes:
+    """An object's pixel data, as they are, under another header, as the bytes of a file.
+
+    Raises
+    ------
+    CannotWriteError
+    """
+    file = io.BytesIO()
+    save_dataset(_with_pixels(source, header), file)
+    return file.getvalue()
+
+
+def _with_pixels(source: DicomObject, header: Dataset) -> Dataset:
+    """A copy of a header with an object's pixel data, which may still lie in their file."""
     out = copy.deepcopy(header)
     tag = pixel_tag(source.dataset)
     raw = None if tag is None else _raw(source.dataset, tag)
     if tag is not None and raw is not None and raw.value is None and source.pixels is not None:
         out[tag] = _copied(source.pixels, raw)
-    check_target(path, source.path, overwrite)
-    # The pixel data are copied as they are: there is nothing to decode again.
-    write_dataset(out, path, overwrite, mode=mode)
+    return out
 
 
 def _copied(stored: StoredValue, raw: RawDataElement) -> DataElement:
     """Pixel data as they lie in their file, read in parts while they are written."""
-    encapsulated = raw.length == _UNDEFINED
+    encapsulated = raw.length == UNDEFINED_LENGTH
     length = _value_length(stored, encapsulated)
     vr = raw.VR or ("OB" if encapsulated else "OW")
     element = DataElement(raw.tag, vr, PartStream(lambda: _parts(stored, length), length))

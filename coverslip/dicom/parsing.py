@@ -38,8 +38,8 @@ from coverslip.pixels.decoding import (
     check_decoder,
     check_syntax,
     iter_planes,
-    lossy_not_decoded,
-    lossy_not_written,
+    not_readable,
+    not_writable,
 )
 from coverslip.pixels.frames import Frames, HeldFrames
 from coverslip.pixels.layout import Layout, layout_of, padding_of
@@ -150,7 +150,7 @@ def read_instance(path: str | Path) -> Instance:
     notes: list[str] = []
     image = image_of(ds, path, complete_meta(ds, notes), notes)
     if image.is_lossy:
-        raise lossy_not_written(image.transfer_syntax)
+        raise not_writable(image.transfer_syntax)
     return image
 
 
@@ -172,8 +172,8 @@ def image_of(
 
     Raises
     ------
-    As `read_instance`, but for `UnreadableFileError`. A lossy image is refused only if it does not
-    decode.
+    As `read_instance`, but for `UnreadableFileError`. A lossy image is refused only where it does
+    not decode.
     """
     if not any(keyword in ds for keyword in PIXEL_KEYWORDS):
         raise NotAnImageError(
@@ -183,14 +183,7 @@ def image_of(
     check_syntax(transfer_syntax)
     stored = None if path is None else _stored_pixel_data(ds, path, layout)
     prefix = ds.PixelData[:_PREFIX] if stored is None else stored.read(0, _PREFIX)
-    try:
-        frames = _frames_of(ds, layout, transfer_syntax, stored)
-        if transfer_syntax in LOSSY:
-            frames.read(0, 1)  # Decoders lack part of JPEG and JPEG 2000.
-    except TruncatedFileError:
-        if transfer_syntax in LOSSY:
-            raise lossy_not_decoded(transfer_syntax) from None
-        raise
+    frames = _decodable_frames(ds, layout, transfer_syntax, stored)
     _note_codestream(prefix, layout, transfer_syntax, notes)
     return Instance(
         dataset=ds,
@@ -365,6 +358,20 @@ def _stored_pixel_data(ds: FileDataset, path: Path, layout: Layout) -> StoredVal
         return None
     length = None if element.length == _UNDEFINED_LENGTH else element.length
     return StoredValue(path, element.value_tell, length)
+
+
+def _decodable_frames(
+    ds: Dataset, layout: Layout, transfer_syntax: str, stored: StoredValue | None
+) -> Frames:
+    """As `_frames_of`; lossy frames only where the first one decodes."""
+    if transfer_syntax not in LOSSY:
+        return _frames_of(ds, layout, transfer_syntax, stored)
+    try:
+        frames = _frames_of(ds, layout, transfer_syntax, stored)
+        frames.read(0, 1)  # Decoders know only some of the variants that exist.
+    except TruncatedFileError:
+        raise not_readable(transfer_syntax) from None
+    return frames
 
 
 def _frames_of(

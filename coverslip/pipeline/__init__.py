@@ -14,6 +14,7 @@ from coverslip.pipeline.planes import Planes, engine_planes, own_span, resolve_s
 from coverslip.pipeline.reading import open_frame, read_cropped, read_plane, read_votes, uid_key
 from coverslip.pipeline.reports import EmbedReport, HeaderReason
 from coverslip.pipeline.restoring import Missing, Restoration, RestoredAs, restore
+from coverslip.pipeline.sealing_apart import SealedApart, add_header_part, seal_apart
 from coverslip.pipeline.surveying import Survey, survey, would_fit
 
 __all__ = [
@@ -29,8 +30,10 @@ __all__ = [
     "Planes",
     "Restoration",
     "RestoredAs",
+    "SealedApart",
     "SealedExtraction",
     "Survey",
+    "add_header_part",
     "embed",
     "engine_planes",
     "extract",
@@ -43,6 +46,7 @@ __all__ = [
     "read_votes",
     "resolve_step",
     "restore",
+    "seal_apart",
     "survey",
     "uid_key",
     "would_fit",

@@ -24,7 +24,7 @@ from coverslip.deidentification.mark import (
     read_sealed_record,
 )
 from coverslip.dicom.instance import Instance
-from coverslip.dicom.objects import DicomObject, parse_head
+from coverslip.dicom.objects import DicomObject
 from coverslip.engine import Engine
 from coverslip.errors import (
     CoverslipError,
@@ -46,7 +46,12 @@ from coverslip.pipeline.reading import (
     read_votes,
     uid_key,
 )
-from coverslip.pipeline.sealed_header import content_digest, has_pixels_of, is_bound_to
+from coverslip.pipeline.sealed_header import (
+    content_digest,
+    has_pixels_of,
+    is_bound_to,
+    sealed_original,
+)
 from coverslip.scheme.profiles import PROFILES, Profile, Scheme, readable
 from coverslip.scheme.reader import Votes
 
@@ -65,10 +70,13 @@ class SealedExtraction:
     frame : int
         The image frame it was read from, from 0; 0 where the header carries it.
     votes : Votes or None
-        None where the header carries it.
+        None where the header carries it, or where a server read it.
     profile : str
         The profile whose step and coefficients it was read with; empty where the header carries
         it.
+    agreement : float
+        How far the symbol's known modules stand out of chance, in standard deviations; 0 where the
+        header carries the record.
     """
 
     sealed: bytes
@@ -76,14 +84,7 @@ class SealedExtraction:
     frame: int = 0
     votes: Votes | None = None
     profile: str = ""
-
-    @property
-    def agreement(self) -> float:
-        """How far the symbol's known modules stand out of chance, in standard deviations.
-
-        0 where the header carries the record.
-        """
-        return 0.0 if self.votes is None else self.votes.agreement
+    agreement: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class Extraction:
         The sealed header part; None where there is none that opens.
     part_error : CoverslipError or None
         Why a header part that is there does not open. It costs what it held, and nothing else.
+    bound_to : BindingSeal or None
+        What the record says of its image; None where it says nothing.
     """
 
     record: records.Record
@@ -111,6 +114,7 @@ class Extraction:
     changes: tuple[Change, ...] = ()
     part: HeaderPart | None = field(default=None, repr=False)
     part_error: CoverslipError | None = None
+    bound_to: BindingSeal | None = field(default=None, repr=False)
 
     @property
     def carried(self) -> Carried:
@@ -175,6 +179,8 @@ def extract(
     part, part_error = _open_part(source, identity)
     try:
         found = search.run(lambda frame: (frame, open_frame(frame, identity)))
+    except EngineError:
+        raise  # The engine's trouble says nothing about the file.
     except CoverslipError:
         if part is None or not part.head:
             raise
@@ -194,7 +200,12 @@ def open_sealed(
     """
     source = as_object(source)
     part, part_error = _open_part(source, identity)
-    if not found.sealed and part is not None:
+    if not found.sealed:
+        if part is None or not part.head:
+            raise part_error or DamagedMessageError(
+                "the sealed header part alone held the record, and is not there any more: read it "
+                "from an undamaged copy"
+            )
         return _from_part(source, identity, part)
     opened = open_frame(found.sealed, identity)
     return _judged(source, identity, opened, found, part, part_error)
@@ -209,11 +220,18 @@ def extract_sealed(
 ) -> SealedExtraction:
     """Read the sealed record that an object carries, without the key that opens it.
 
-    Parameters and errors as for `extract`, but for the recipient in place of the identity.
+    Parameters and errors as for `extract`, but for the recipient in place of the identity. Where
+    the sealed header part alone may hold the record, the result's frame is empty: whether the part
+    opens shows with the key.
     """
     source = as_object(source)
     search = _Search(source, recipient, engine, profile, cropped)
-    found = search.run(lambda frame: frame)
+    try:
+        found = search.run(lambda frame: frame)
+    except (WrongKeyError, NoMessageError, DamagedMessageError):
+        if not search.is_ours or not read_sealed_part(source.dataset):
+            raise
+        return SealedExtraction(b"", Carried.HEADER)
     return replace(found.place, sealed=found.content)
 
 
@@ -234,9 +252,15 @@ def _open_part(
 
 
 def _from_part(source: DicomObject, identity: Identity, part: HeaderPart) -> Extraction:
-    """The record that the original header in a sealed part implies."""
+    """The record that the original header in a sealed part implies.
+
+    Raises
+    ------
+    DamagedMessageError
+        What is in the part is not a header.
+    """
     key = uid_key(identity.recipient)
-    _, record, _ = header.deidentify(parse_head(part.head), key, allow_burned_in=True)
+    _, record, _ = header.deidentify(sealed_original(part)[0], key, allow_burned_in=True)
     opened = OpenedFrame(record, None)
     return _judged(source, identity, opened, SealedExtraction(b"", Carried.HEADER), part, None)
 
@@ -259,7 +283,9 @@ def _judged(
     if implied is not None and implied != str(source.dataset.get("SOPInstanceUID", "")):
         changes.append(Change.SOP_INSTANCE_UID)
     binding = _verdict(bound, changes)
-    return Extraction(opened.record, found, binding, tuple(changes), part, part_error)
+    return Extraction(
+        opened.record, found, binding, tuple(changes), part, part_error, opened.binding
+    )
 
 
 def _verdict(bound: bool | None, changes: list[Change]) -> Binding:
@@ -320,7 +346,7 @@ class _Search:
         self._cropped = cropped
         self._mark = read_mark(source.dataset)
         uid = str(source.dataset.get("SOPInstanceUID", ""))
-        self._is_ours = self._mark is not None and self._mark.is_for(recipient, uid)
+        self.is_ours = self._mark is not None and self._mark.is_for(recipient, uid)
 
     def run(self, take: Callable[[bytes], _Content]) -> _Found[_Content]:
         """The first sealed frame that ``take`` does not call damaged.
@@ -331,7 +357,7 @@ class _Search:
         """
         damaged: DamagedMessageError | None = None
         in_header = read_sealed_record(self._source.dataset)
-        if in_header and self._is_ours:
+        if in_header and self.is_ours:
             try:
                 return _Found(take(in_header), SealedExtraction(in_header, Carried.HEADER))
             except DamagedMessageError as error:
@@ -358,7 +384,7 @@ class _Search:
                 "no record for this identity was found: either the file carries none, or it was "
                 "sealed to another recipient; check both"
             )
-        if not self._is_ours:
+        if not self.is_ours:
             return WrongKeyError(
                 "the record was sealed to another recipient; this identity cannot read it: use "
                 "that recipient's identity file"
@@ -375,7 +401,7 @@ class _Search:
         damaged: DamagedMessageError | None = None
         named = _named(self._mark, self._profile)
         candidates = _candidates(self._mark, self._profile, instance)
-        if self._mark is not None and not self._is_ours and named:
+        if self._mark is not None and not self.is_ours and named:
             # Most likely somebody else's: what the mark names is tried, and nothing else.
             candidates = iter(named)
         for candidate in _once(candidates):
@@ -404,7 +430,9 @@ class _Search:
                 votes = read_cropped(pixels, self._recipient, profile)
             if votes is None:
                 continue
-            place = SealedExtraction(b"", Carried.PIXELS, number, votes, profile.name)
+            place = SealedExtraction(
+                b"", Carried.PIXELS, number, votes, profile.name, votes.agreement
+            )
             try:
                 return _Found(take(read_votes(votes)), place)
             except DamagedMessageError as error:

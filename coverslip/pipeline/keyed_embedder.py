@@ -18,7 +18,7 @@ from coverslip.pipeline.planes import Planes, PlaneWindow
 from coverslip.pipeline.reading import read_plane, read_votes
 from coverslip.pipeline.trials import first_failing_disturbance
 from coverslip.scheme import address
-from coverslip.scheme.carriers import is_noisy
+from coverslip.scheme.carriers import is_noisy, margin_for
 from coverslip.scheme.dct import COEFFICIENTS, SIDE
 from coverslip.scheme.dither import dither_key, dither_plane
 from coverslip.scheme.phases import PhasePlane, phase_plane
@@ -49,7 +49,7 @@ def _request(
         coefficients=coefficients,
         step=np.full(batch, profile.step, dtype=np.float32),
         votes=np.full(batch, profile.votes, dtype=np.int32),
-        margin=np.full(batch, profile.margin, dtype=np.int32),
+        margin=np.full(batch, margin_for(profile.margin, *pixels.shape[1:]), dtype=np.int32),
     )
 
 

@@ -7,14 +7,13 @@ a SOP Instance UID of its own and says DERIVED.
 from __future__ import annotations
 
 import hashlib
-import io
+import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 
 from coverslip.crypto.keys import Recipient
@@ -25,20 +24,22 @@ from coverslip.dicom.instance import Instance, write_instance
 from coverslip.dicom.objects import (
     OFFSET_TABLES,
     PIXEL_TAGS,
+    UNDEFINED_LENGTH,
     DicomObject,
-    parse_head,
+    pixel_tag,
     pixel_value_parts,
     write_object,
 )
 from coverslip.dicom.raw import change_encoding
 from coverslip.errors import ChangedError, CoverslipError, DamagedMessageError
 from coverslip.files import check_target, write_atomically
-from coverslip.pipeline.binding import Binding
+from coverslip.pipeline.binding import Binding, BindingSeal, dark_air, matches
 from coverslip.pipeline.extraction import Extraction
 from coverslip.pipeline.header_part import HeaderPart, digest_of
 from coverslip.pipeline.reading import uid_key
-from coverslip.pipeline.sealed_header import has_pixels_of
+from coverslip.pipeline.sealed_header import has_pixels_of, sealed_original
 from coverslip.pipeline.undo import UndoneFrames
+from coverslip.pixels.decoding import NATIVE
 from coverslip.pixels.frames import Frames
 
 _DERIVATION = "Identity restored over pixels that carry an embedded record"
@@ -158,28 +159,44 @@ def restore(
 def _original(
     source: DicomObject, extraction: Extraction, part: HeaderPart, recipient: Recipient
 ) -> Restoration:
-    frames: Frames | None = None
-    if part.undo and source.image is not None:
-        frames = UndoneFrames(source.image.frames, part.undo)
-        try:
-            same = digest_of(frames) == part.original_pixels
-        except DamagedMessageError:
-            same = False
-        if not same:
-            return _identity_alone(source, extraction, (Missing.HEADER_PART_DAMAGED,))
-    head = parse_head(part.head)
+    try:
+        frames = _original_frames(source, part, extraction.bound_to)
+        head, pixel_header = sealed_original(part)
+    except DamagedMessageError:
+        return _identity_alone(source, extraction, (Missing.HEADER_PART_DAMAGED,))
     restored, refused = header.restore_original(head, source.dataset, uid_key(recipient))
     if refused:
         missing = (Missing.ATTRIBUTES_REFUSED,)
         _own_uid(restored)
         _put_pixels(restored, source)
         return Restoration(source, restored, frames, RestoredAs.IDENTITY, missing, refused)
-    whole = _whole(source, part, head, frames)
+    whole = _whole(source, part, head, pixel_header, frames)
     if whole is not None:
         return Restoration(source, restored, frames, RestoredAs.ORIGINAL_FILE, _whole=whole)
-    _put_tail(restored, part)
     _put_pixels(restored, source)
     return Restoration(source, restored, frames, RestoredAs.ORIGINAL)
+
+
+def _original_frames(
+    source: DicomObject, part: HeaderPart, bound_to: BindingSeal | None
+) -> Frames | None:
+    """The original's stored values; None where no pixel was changed.
+
+    Raises
+    ------
+    DamagedMessageError
+        The undo list does not give the original's pixels. Whoever has the recipient can seal an
+        undo list: what the record is bound to must not change by it.
+    """
+    if not part.undo or source.image is None:
+        return None
+    frames = UndoneFrames(source.image.frames, part.undo)
+    same = digest_of(frames) == part.original_pixels
+    if same and bound_to is not None and bound_to.level is not None:
+        same = matches(dark_air(replace(source.image, frames=frames)), bound_to)
+    if not same:
+        raise DamagedMessageError("the undo list gives other pixels than the original's")
+    return frames
 
 
 def _put_pixels(restored: Dataset, source: DicomObject) -> None:
@@ -196,33 +213,51 @@ def _put_pixels(restored: Dataset, source: DicomObject) -> None:
     restored.timestamp = getattr(source.dataset, "timestamp", None)
 
 
-def _put_tail(restored: Dataset, part: HeaderPart) -> None:
-    """Put back what followed the original's pixel data."""
-    if not part.tail:
-        return
-    implicit, little = restored.original_encoding
-    after = read_dataset(io.BytesIO(part.tail), bool(implicit), little is not False)
-    for tag in after.keys():  # noqa: SIM118 - a data set iterates over elements
-        restored[tag] = after.get_item(tag)
-
-
 def _whole(
-    source: DicomObject, part: HeaderPart, head: Dataset, frames: Frames | None
+    source: DicomObject,
+    part: HeaderPart,
+    head: Dataset,
+    pixel_header: bytes,
+    frames: Frames | None,
 ) -> tuple[bytes, Instance | None, bytes] | None:
     """What the original file is made of again; None where that does not give its very bytes."""
     if not part.original_file:
         return None
+    syntax = str(head.file_meta.TransferSyntaxUID)
     image: Instance | None = None
     if frames is not None and source.image is not None:
-        image = source.image.in_syntax(head, str(head.file_meta.TransferSyntaxUID))
+        image = source.image.in_syntax(head, syntax)
+    elif source.has_pixels and syntax != source.transfer_syntax:
+        return None  # Pixel data that are copied would mean something else.
     trial = Restoration(source, head, frames, RestoredAs.ORIGINAL_FILE)
-    hashed = hashlib.sha256()
+    hashed, length = hashlib.sha256(), -len(part.head) - len(part.tail)
     try:
         for piece in _original_parts(trial, part.head, image, part.tail):
             hashed.update(piece)
+            length += len(piece)
     except (CoverslipError, ValueError, RuntimeError):
         return None  # The original's transfer syntax cannot be written here.
-    return (part.head, image, part.tail) if hashed.digest() == part.original_file else None
+    if hashed.digest() != part.original_file:
+        return None
+    encapsulated = source.is_encapsulated if image is None else syntax not in NATIVE
+    announced = UNDEFINED_LENGTH if encapsulated else length
+    if not _goes_before(pixel_header, source, announced, head.original_encoding[1] is not False):
+        return None
+    return part.head, image, part.tail
+
+
+def _goes_before(pixel_header: bytes, source: DicomObject, length: int, little: bool) -> bool:
+    """Whether a sealed header ends with tag, VR and length of an object's pixel data.
+
+    Whoever has the recipient can seal any header, one among them that hides the pixel data in
+    another attribute.
+    """
+    tag = pixel_tag(source.dataset)
+    if tag is None:
+        return not pixel_header
+    order = "<" if little else ">"
+    wanted = struct.pack(order + "2HI", tag >> 16, tag & 0xFFFF, length)
+    return len(pixel_header) in (8, 12) and pixel_header[:4] + pixel_header[-4:] == wanted
 
 
 def _original_parts(

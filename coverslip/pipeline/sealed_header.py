@@ -6,13 +6,15 @@ import hashlib
 import io
 from collections.abc import Iterator
 
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.filereader import read_dataset
 
 from coverslip.crypto.keys import Recipient
 from coverslip.crypto.seal import FrameKind, seal
 from coverslip.deidentification import header
 from coverslip.dicom.instance import Instance
-from coverslip.dicom.objects import DicomObject, pixel_value_parts
+from coverslip.dicom.objects import PIXEL_TAGS, DicomObject, parse_head, pixel_value_parts
+from coverslip.errors import DamagedMessageError, NotDicomError, TruncatedFileError
 from coverslip.pipeline.binding import BindingSeal, content_seal
 from coverslip.pipeline.header_part import HeaderPart, digest_of, encode_header_part
 from coverslip.pipeline.undo import undo_frame
@@ -63,6 +65,50 @@ def is_bound_to(source: DicomObject, binding: BindingSeal) -> bool:
     # The digest of what stays leaves private attributes out, the mark among them.
     content = content_digest(source, source.dataset)
     return any(content_seal(content, pixels) == binding for pixels in _pixel_digests(source))
+
+
+def sealed_original(part: HeaderPart) -> tuple[FileDataset, bytes]:
+    """The original's data set without its pixel data, from a sealed header part.
+
+    Also the tag, VR and length of the pixel data, as they stand in the file; nothing where it has
+    none.
+
+    Raises
+    ------
+    DamagedMessageError
+        What is in the part is not a DICOM file around its pixel data.
+    """
+    try:
+        head, pixel_header = parse_head(part.head)
+        if "SOPInstanceUID" not in head:
+            raise NotDicomError("a SOP Instance UID was expected")
+        _add_tail(head, part.tail)
+    except (NotDicomError, TruncatedFileError):
+        raise DamagedMessageError(
+            "the sealed header part does not hold the original header: use an undamaged copy of "
+            "the file; the identity in the pixels can be read without it"
+        ) from None
+    return head, pixel_header
+
+
+def _add_tail(head: FileDataset, tail: bytes) -> None:
+    """Add what followed the original's pixel data.
+
+    Raises
+    ------
+    TruncatedFileError
+        It is not the end of a data set.
+    """
+    implicit, little = head.original_encoding
+    try:
+        after = read_dataset(io.BytesIO(tail), bool(implicit), little is not False)
+        for tag in after.keys():  # noqa: SIM118 - a data set iterates over elements
+            head[tag] = after.get_item(tag)
+    except Exception:
+        # As in `coverslip.dicom.parsing.parse`: arbitrary bytes fail in arbitrary ways.
+        raise TruncatedFileError("the end of a data set was expected") from None
+    if any(tag in after for tag in PIXEL_TAGS):
+        raise TruncatedFileError("one element of pixel data was expected")
 
 
 def seal_header_part(

@@ -29,7 +29,7 @@ from coverslip.pipeline.embedding import EmbedOptions, as_object, embed, narrowe
 from coverslip.pipeline.reading import uid_key
 from coverslip.pipeline.reports import EmbedReport
 from coverslip.qr import symbol as symbols
-from coverslip.scheme.carriers import allowed_blocks
+from coverslip.scheme.carriers import allowed_blocks, margin_for
 from coverslip.scheme.dct import COEFFICIENTS
 from coverslip.scheme.profiles import PROFILES, Scheme
 
@@ -193,9 +193,8 @@ def _survey_pixels(image: Instance, engine: Engine, options: EmbedOptions) -> Pi
     brightness = measure_brightness(dark_air(image), image.legal[0])
     planes = narrowed_planes(image, brightness, brightness.level, options.use_padding)
     mask = engine.segment(planes.pixels[:1]).mask[0]
-    allowed = allowed_blocks(
-        planes.pixels[0], mask, planes.legal, planes.padding, PROFILES["default"].margin
-    )
+    margin = margin_for(PROFILES["default"].margin, *mask.shape)
+    allowed = allowed_blocks(planes.pixels[0], mask, planes.legal, planes.padding, margin)
     return PixelSurvey(mask, allowed, image.legal, image.frames.shape)
 
 

@@ -49,8 +49,7 @@ LOSSLESS = frozenset(
 LOSSY = frozenset(
     str(uid) for uid in (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K)
 )
-"""Transfer syntaxes that are or may be lossy: their pixels are read and never written."""
-
+"""Transfer syntaxes that lose, or may, and that can be decoded: read, and never written."""
 _DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 """Deflated Image Frame Compression: lossless, but pydicom has no decoder for it."""
 
@@ -78,7 +77,7 @@ def check_syntax(transfer_syntax: str) -> None:
     name = UID(transfer_syntax).name
     # JPEG, JPEG-LS, JPEG 2000, MPEG and the like: those not in the lists above are or may be lossy.
     if transfer_syntax.startswith("1.2.840.10008.1.2.4."):
-        raise lossy_not_decoded(transfer_syntax)
+        raise not_readable(transfer_syntax)
     hint = "deflated frames" if transfer_syntax == _DEFLATED_FRAMES else name
     raise DecoderMissingError(
         f"nothing installed decodes this transfer syntax ({hint}); a native or lossless one was "
@@ -86,7 +85,7 @@ def check_syntax(transfer_syntax: str) -> None:
     )
 
 
-def lossy_not_decoded(transfer_syntax: str) -> LossySourceError:
+def not_readable(transfer_syntax: str) -> LossySourceError:
     """The error for lossy pixel data that do not decode here."""
     return LossySourceError(
         f"the pixels are in a lossy transfer syntax ({UID(transfer_syntax).name}) and do not "
@@ -94,12 +93,12 @@ def lossy_not_decoded(transfer_syntax: str) -> LossySourceError:
     )
 
 
-def lossy_not_written(transfer_syntax: str) -> LossySourceError:
-    """The error for lossy pixel data that are to be written again."""
+def not_writable(transfer_syntax: str) -> LossySourceError:
+    """The error for pixels that were compressed with loss, and so are not written again."""
     return LossySourceError(
         f"the pixels are in a lossy transfer syntax ({UID(transfer_syntax).name}); they can be "
-        "read, but writing them again would change the body's: embed into the original if its "
-        "pixels are to carry the record"
+        "read, but writing them again would change those of the body: embed into the original if "
+        "its pixels are to carry the record"
     )
 
 

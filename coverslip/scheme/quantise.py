@@ -22,13 +22,17 @@ TIE = 1.37e-4
 """Subtracted before rounding, in steps and in grey levels: with whole steps exact halves are
 common, and this rounds them the same way in every runtime."""
 
-COST_CAP = (1 << 17) - 1
-"""Costs at or above this (grey levels squared) rank equally: the graph sorts by slot and cost in
-one whole number.
-"""
+COST_CAP = (1 << 18) - 1
+"""Prices at or above this rank equally: the graph sorts by slot and price in one whole number."""
 
-NEAR_PENALTY = (COST_CAP + 1) // 2
-"""Added to the cost of blocks near the body, after a cap below it: all others are chosen first."""
+NEAR_PENALTY = 1 << 16
+FLAT_PENALTY = 1 << 17
+"""Added to the cost of blocks near the body and of blocks of one value, after a cap below the
+first: blocks near the body are chosen after all that are far, and those of one value after all
+others. Most of these are the corners outside the circle that a CT is reconstructed in, where a
+histogram shows carriers at a glance. Of 462 labelled slices, 132 had more than 90 % of their
+carriers there when they came first, and 38 have now; they are the cheapest, so this costs 1.3 dB on
+CT and 0.7 dB on MR."""
 
 
 @dataclass(frozen=True)
@@ -170,9 +174,15 @@ def lift(rounded: NDArray[np.int64], step: float, legal: tuple[int, int]) -> Lif
     return Lift(by, whole, (lowest + whole - spare >= lo) & (highest + whole + spare <= hi))
 
 
-def rank(cost: NDArray[np.int64], near: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Cost to choose blocks by: their own cost [Hb, Wb], more if near the body [Hb, Wb]."""
-    return np.asarray(np.minimum(cost, NEAR_PENALTY - 1) + near * NEAR_PENALTY)
+def rank(
+    cost: NDArray[np.int64], near: NDArray[np.bool_], flat: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Price to choose blocks by: their own cost, more if near the body, still more if of one value;
+    [Hb, Wb] all.
+    """
+    return np.asarray(
+        np.minimum(cost, NEAR_PENALTY - 1) + near * NEAR_PENALTY + flat * FLAT_PENALTY
+    )
 
 
 def choose(
@@ -252,7 +262,8 @@ def embed_plane(
     cost = np.zeros(allowed.shape, dtype=np.int64)
     usable = np.zeros(allowed.shape, dtype=bool)
     cost[allowed], usable[allowed] = moved.cost, moved.usable
-    carriers = choose(rank(cost, near), usable, slots, votes)
+    flat = blocks.max(axis=-1) == blocks.min(axis=-1)
+    carriers = choose(rank(cost, near, flat), usable, slots, votes)
     stego_blocks = blocks.reshape(-1, COEFFICIENTS).copy()
     kept = carriers.reshape(-1)[index]
     stego_blocks[index[kept]] = moved.pixels[kept]

@@ -7,7 +7,14 @@ from typing import Protocol
 import tensorflow as tf
 
 from coverslip_graph import blocks as block
-from coverslip_graph.carriers import allowed_blocks, choose, near_blocks, rank, touched_blocks
+from coverslip_graph.carriers import (
+    allowed_blocks,
+    choose,
+    measure_blocks,
+    near_blocks,
+    rank,
+    touched_blocks,
+)
 from coverslip_graph.quantiser import measure, move, to_bytes
 
 
@@ -119,9 +126,11 @@ def embed_planes(
     bounds = tf.cast(legal, tf.float32)
     cut = block.to_blocks(tf.cast(pixels, tf.float32))
     touched = touched_blocks(mask, margin)
-    allowed = allowed_blocks(cut, touched, bounds, tf.cast(padding, tf.float32))
+    levels = measure_blocks(cut, tf.cast(padding, tf.float32))
+    allowed = allowed_blocks(levels, touched, bounds)
     moved = move(cut, phases, coefficients, step, bounds)
-    carriers = choose(rank(moved.cost, near_blocks(touched)), moved.usable * allowed, slots, votes)
+    price = rank(moved.cost, near_blocks(touched), levels.uneven)
+    carriers = choose(price, moved.usable * allowed, slots, votes)
     kept = moved.change * tf.expand_dims(carriers, 3)
     stego = pixels + tf.cast(block.from_blocks(kept, tf.shape(pixels)), tf.int32)
     return stego, tf.cast(carriers, tf.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -13,20 +13,23 @@ import numpy as np
 
 from coverslip import pipeline
 from coverslip.crypto.keys import Identity, Recipient
+from coverslip.dicom.objects import read_object
+from coverslip.eligibility import Kind
 from coverslip.files import check_target
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving.connection import Connection
 from coverslip_serving.credentials import Credentials
 from coverslip_serving.errors import RemoteError
+from coverslip_serving.messages import parse_binding, parse_carried, parse_extraction, parse_kinds
 from coverslip_serving.requests import (
+    EmbedChoices,
     content_of,
-    embed_options,
     extract_options,
     metadata_of,
     open_options,
 )
 from coverslip_serving.results import EmbedResult, ExtractResult, OpenedRecord, Outlines
-from coverslip_serving.sealing import seal_instance
+from coverslip_serving.sealing import embed_sealed
 from coverslip_serving.series import (
     Replayable,
     embed_results,
@@ -96,6 +99,8 @@ class Client:
         beta: float | None = None,
         use_padding: bool = False,
         allow_burned_in: bool = False,
+        require_pixels: bool = False,
+        allow: Collection[Kind | str] = (),
         seal_here: bool = False,
         sealed: bytes = b"",
         request_id: str = "",
@@ -109,28 +114,33 @@ class Client:
         recipient : Recipient
         profile : str
             ``faint``, ``default`` or ``robust``; the gateway's default if empty.
-        beta, use_padding, allow_burned_in
-            As in `coverslip.pipeline.EmbedOptions`.
+        beta, use_padding, allow_burned_in, require_pixels, allow
+            As in `coverslip.pipeline.EmbedOptions`; names of kinds will do for ``allow``.
         seal_here : bool
-            De-identify and seal in this process: the gateway sees no identity. Needs a Path.
+            De-identify and seal in this process: the gateway sees no identity, and is not called at
+            all for what only the header can carry.
         sealed : bytes
             A record sealed earlier (`seal_instance`); the instance must be de-identified already.
         request_id : str
             Identifies the call in the gateway's log.
         """
-        options = embed_options(recipient, profile, beta, use_padding, allow_burned_in)
-        options.sealed = sealed
-        content = content_of(instance)
+        choices = EmbedChoices(profile, beta, use_padding, allow_burned_in, require_pixels, allow)
+        options = choices.message(recipient)
+
+        def embed(content: bytes, frame: bytes) -> EmbedResult:
+            options.sealed = frame
+            request = pb.EmbedRequest(instance=content, options=options)
+            answer: pb.EmbedResponse = self._connection.ask(
+                lambda seconds: self._stub.Embed(
+                    request, timeout=seconds, metadata=metadata_of(request_id)
+                ),
+                self._timeout,
+            )
+            return EmbedResult("", answer.instance, answer.report)
+
         if seal_here:
-            content, options.sealed = seal_instance(instance, recipient, allow_burned_in)
-        request = pb.EmbedRequest(instance=content, options=options)
-        answer: pb.EmbedResponse = self._connection.ask(
-            lambda seconds: self._stub.Embed(
-                request, timeout=seconds, metadata=metadata_of(request_id)
-            ),
-            self._timeout,
-        )
-        return EmbedResult("", answer.instance, answer.report)
+            return embed_sealed(instance, recipient, choices.core_options(), embed)
+        return embed(content_of(instance), sealed)
 
     def embed_file(
         self,
@@ -141,9 +151,12 @@ class Client:
         beta: float | None = None,
         use_padding: bool = False,
         allow_burned_in: bool = False,
+        require_pixels: bool = False,
+        allow: Collection[Kind | str] = (),
     ) -> EmbedResult:
         """Embed into one file of any size; parameters as for `embed`."""
-        options = embed_options(recipient, profile, beta, use_padding, allow_burned_in)
+        choices = EmbedChoices(profile, beta, use_padding, allow_burned_in, require_pixels, allow)
+        options = choices.message(recipient)
         return only_result(self._embed_stream(options, [("", path)], self._timeout))
 
     def embed_to_file(
@@ -156,6 +169,8 @@ class Client:
         beta: float | None = None,
         use_padding: bool = False,
         allow_burned_in: bool = False,
+        require_pixels: bool = False,
+        allow: Collection[Kind | str] = (),
         overwrite: bool = False,
     ) -> EmbedResult:
         """Embed one file of any size into another without holding either in memory.
@@ -164,7 +179,7 @@ class Client:
         ----------
         source, target : Path
             ``target`` appears once it is complete; not at all if the call fails.
-        recipient, profile, beta, use_padding, allow_burned_in
+        recipient, profile, beta, use_padding, allow_burned_in, require_pixels, allow
             As for `embed`.
         overwrite : bool
             Replace an existing ``target``; never ``source``.
@@ -179,7 +194,8 @@ class Client:
         OutputExistsError
             ``target`` exists, or is ``source``.
         """
-        options = embed_options(recipient, profile, beta, use_padding, allow_burned_in)
+        choices = EmbedChoices(profile, beta, use_padding, allow_burned_in, require_pixels, allow)
+        options = choices.message(recipient)
         check_target(target, source, overwrite)
         partial = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.part")
         try:
@@ -202,6 +218,8 @@ class Client:
         beta: float | None = None,
         use_padding: bool = False,
         allow_burned_in: bool = False,
+        require_pixels: bool = False,
+        allow: Collection[Kind | str] = (),
         timeout: float | None = None,
     ) -> Iterator[EmbedResult | RemoteError]:
         """Embed into many files of any size, one after the other.
@@ -210,7 +228,7 @@ class Client:
         ----------
         instances : iterable of (label, Path)
             The label comes back with the result.
-        recipient, profile, beta, use_padding, allow_burned_in
+        recipient, profile, beta, use_padding, allow_burned_in, require_pixels, allow
             As for `embed`.
         timeout : float, optional
             Seconds for the whole series; any time if absent.
@@ -220,7 +238,8 @@ class Client:
         iterator of EmbedResult or RemoteError
             In the order of the instances. An instance that fails does not end the series.
         """
-        options = embed_options(recipient, profile, beta, use_padding, allow_burned_in)
+        choices = EmbedChoices(profile, beta, use_padding, allow_burned_in, require_pixels, allow)
+        options = choices.message(recipient)
         return self._embed_stream(options, instances, timeout)
 
     def _embed_stream(
@@ -251,7 +270,8 @@ class Client:
     ) -> ExtractResult:
         """Read one instance's record.
 
-        The gateway gets the recipient and sends the sealed record, which is opened here.
+        The gateway gets the recipient and sends the sealed record, which is opened here and
+        compared with the instance that was sent.
 
         Parameters
         ----------
@@ -272,9 +292,9 @@ class Client:
         DamagedMessageError
             The sealed record does not open.
         """
-        options = extract_options(identity, profile, without_model, cropped)
+        options = extract_options(identity.recipient, profile, without_model, cropped)
         answer = self._extract(instance, options, request_id)
-        return _open("", answer, identity)
+        return _open("", instance, answer, identity)
 
     def extract_opened(
         self,
@@ -283,6 +303,7 @@ class Client:
         profile: str = "",
         *,
         restore: bool = False,
+        even_if_changed: bool = False,
         request_id: str = "",
     ) -> OpenedRecord:
         """Let the gateway open a record.
@@ -298,15 +319,28 @@ class Client:
         profile, request_id : str
             As for `extract`.
         restore : bool
-            Return the instance with its identity back in the header.
+            Return the original, or the instance with its identity back in the header.
+        even_if_changed : bool
+            Restore even an instance that is not as embedding left it.
 
         Raises
         ------
         RemoteError
-            ``cannot-open`` if the gateway does not hold the key.
+            ``cannot-open`` if the gateway does not hold the key; ``changed`` if the record may
+            belong to another instance, and was to be restored.
         """
-        answer = self._extract(instance, open_options(recipient, profile, restore), request_id)
-        return OpenedRecord(json.loads(answer.record), answer.restored)
+        options = open_options(recipient, profile, restore, even_if_changed)
+        answer = self._extract(instance, options, request_id)
+        return OpenedRecord(
+            json.loads(answer.record),
+            answer.restored,
+            parse_carried(answer.carried),
+            parse_binding(answer.binding),
+            tuple(answer.changes),
+            answer.restored_as,
+            tuple(answer.not_original_because),
+            tuple(answer.refused),
+        )
 
     def extract_file(
         self,
@@ -318,8 +352,29 @@ class Client:
         cropped: bool = False,
     ) -> ExtractResult:
         """Read the record of one file of any size; parameters and errors as for `extract`."""
-        options = extract_options(identity, profile, without_model, cropped)
-        return only_result(self._extract_stream(options, [("", path)], identity, self._timeout))
+        found = self.extract_sealed_file(
+            path, identity.recipient, profile, without_model=without_model, cropped=cropped
+        )
+        return ExtractResult("", pipeline.open_sealed(read_object(path), found, identity))
+
+    def extract_sealed_file(
+        self,
+        path: Path,
+        recipient: Recipient,
+        profile: str = "",
+        *,
+        without_model: bool = False,
+        cropped: bool = False,
+    ) -> pipeline.SealedExtraction:
+        """Read the sealed record of one file of any size, without the key that opens it.
+
+        Parameters as for `extract`, but for the recipient in place of the identity. The result is
+        for `coverslip.pipeline.open_sealed`.
+        """
+        options = extract_options(recipient, profile, without_model, cropped)
+        results = self._extract_stream(options, Replayable([("", path)]), self._timeout)
+        _, answer = only_result(results)
+        return parse_extraction(answer)
 
     def extract_series(
         self,
@@ -335,8 +390,9 @@ class Client:
 
         Parameters and results are as for `extract` and `embed_series`.
         """
-        options = extract_options(identity, profile, without_model, cropped)
-        return self._extract_stream(options, instances, identity, timeout)
+        options = extract_options(identity.recipient, profile, without_model, cropped)
+        again = Replayable(instances)
+        return _open_each(self._extract_stream(options, again, timeout), again, identity)
 
     def _extract(
         self, instance: Path | bytes, options: pb.ExtractOptions, request_id: str
@@ -353,20 +409,19 @@ class Client:
     def _extract_stream(
         self,
         options: pb.ExtractOptions,
-        instances: Iterable[tuple[str, Path]],
-        identity: Identity,
+        instances: Replayable[tuple[str, Path]],
         timeout: float | None,
-    ) -> Iterator[ExtractResult | RemoteError]:
-        again = Replayable(instances)
+    ) -> Iterator[tuple[str, pb.ExtractResponse] | RemoteError]:
+        """Labels and answers, or what went wrong, in the order of the instances."""
         answers: Iterator[pb.ExtractSeriesResponse] = self._connection.stream(
             lambda seconds: self._stub.ExtractSeries(
-                request_messages(pb.ExtractSeriesRequest, options, again), timeout=seconds
+                request_messages(pb.ExtractSeriesRequest, options, instances), timeout=seconds
             ),
             timeout,
         )
         for answer in answers:
             if answer.WhichOneof("outcome") == "record":
-                yield _open(answer.label, answer.record, identity)
+                yield answer.label, answer.record
             else:
                 yield failure_of(answer.failure)
 
@@ -385,22 +440,57 @@ class Client:
         scores = np.array([outline.score for outline in answer.outlines], dtype=np.float32)
         return Outlines(np.stack(masks), scores)
 
-    def inspect(self, instance: Path | bytes, use_padding: bool = False) -> pb.InspectResponse:
+    def inspect(
+        self,
+        instance: Path | bytes,
+        use_padding: bool = False,
+        *,
+        allow_burned_in: bool = False,
+        require_pixels: bool = False,
+        allow: Collection[Kind | str] = (),
+    ) -> pb.InspectResponse:
         """Find out what fits into an instance; nothing is written.
+
+        Parameters
+        ----------
+        instance : Path or bytes
+            A DICOM file.
+        use_padding, allow_burned_in, require_pixels, allow
+            As for `embed`.
 
         Returns
         -------
         coverslip.v1.InspectResponse
         """
-        request = pb.InspectRequest(instance=content_of(instance), use_padding=use_padding)
+        request = pb.InspectRequest(
+            instance=content_of(instance),
+            use_padding=use_padding,
+            allow_burned_in=allow_burned_in,
+            require_pixels=require_pixels,
+            allow=sorted(kind.value for kind in parse_kinds(allow)),
+        )
         answer: pb.InspectResponse = self._connection.ask(
             lambda seconds: self._stub.Inspect(request, timeout=seconds), self._timeout
         )
         return answer
 
 
-def _open(label: str, answer: pb.ExtractResponse, identity: Identity) -> ExtractResult:
-    record = pipeline.open_frame(answer.sealed, identity)
-    return ExtractResult(
-        label, record, answer.sealed, answer.frame, answer.profile, answer.agreement
-    )
+def _open(
+    label: str, instance: Path | bytes, answer: pb.ExtractResponse, identity: Identity
+) -> ExtractResult:
+    """Open a sealed record, and compare it with the instance that it was read from."""
+    found = parse_extraction(answer)
+    return ExtractResult(label, pipeline.open_sealed(read_object(instance), found, identity))
+
+
+def _open_each(
+    answers: Iterator[tuple[str, pb.ExtractResponse] | RemoteError],
+    instances: Replayable[tuple[str, Path]],
+    identity: Identity,
+) -> Iterator[ExtractResult | RemoteError]:
+    # The answers first: when they end, no further instance is asked for.
+    for answer, (_, path) in zip(answers, instances, strict=False):
+        if isinstance(answer, RemoteError):
+            yield answer
+        else:
+            yield _open(answer[0], path, answer[1], identity)

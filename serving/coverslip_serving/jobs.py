@@ -14,15 +14,24 @@ from google.protobuf.message import Message
 
 from coverslip import pipeline
 from coverslip.crypto.keys import Identity, Recipient
-from coverslip.crypto.seal import FRAME_VERSION, OVERHEAD
-from coverslip.dicom.instance import Instance, read_instance
+from coverslip.crypto.seal import OVERHEAD, FrameKind, kind_of
+from coverslip.dicom.instance import read_instance
+from coverslip.dicom.objects import DicomObject, read_object
 from coverslip.engine import Engine
-from coverslip.errors import CoverslipError, EngineError
-from coverslip.metrics import Psnr
+from coverslip.errors import DamagedMessageError
+from coverslip.pipeline.surveying import Fit
 from coverslip.qr.symbol import MAX_FRAME_BYTES
-from coverslip.scheme.profiles import DEFAULT, FAINT, PROFILES, ROBUST, Profile, Scheme
+from coverslip.scheme.profiles import DEFAULT, FAINT, ROBUST, Profile
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving.errors import BadRequestError
+from coverslip_serving.messages import (
+    carried_number,
+    extract_message,
+    parse_kinds,
+    psnr_message,
+    reason_messages,
+    report_message,
+)
 from coverslip_serving.status import status_of
 
 _PROFILES: dict[int, Profile] = {
@@ -30,6 +39,23 @@ _PROFILES: dict[int, Profile] = {
     pb.PROFILE_DEFAULT: DEFAULT,
     pb.PROFILE_ROBUST: ROBUST,
 }
+_RECORD_KINDS = (FrameKind.RECORD, FrameKind.BOUND_RECORD)
+_ENDED = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+_SURVEYED = (
+    "frames",
+    "rows",
+    "columns",
+    "transfer_syntax",
+    "body",
+    "background",
+    "recorded",
+    "record_bytes",
+    "sealed_bytes",
+    "modules",
+    "burned_in",
+    "notes",
+)
+"""Figures of a survey that are the same in the core and in the contract."""
 STEGO = "stego.dcm"
 """Name of the stego instance, beside its cover."""
 _Options = TypeVar("_Options", bound=Message)
@@ -93,62 +119,52 @@ def embed(engine: Engine, path: Path, options: pb.EmbedOptions) -> pb.EmbedRepor
         beta=options.beta if options.HasField("beta") else None,
         use_padding=options.use_padding,
         allow_burned_in=options.allow_burned_in,
+        require_pixels=options.require_pixels,
+        allow=parse_kinds(options.allow),
     )
-    instance = read_instance(path)
+    source = read_object(path)
     if options.sealed:
-        _check_sealed(options.sealed, instance)
+        _check_sealed(options.sealed, source)
     embedding = pipeline.embed(
-        instance, recipient, engine, choices, options.sealed or None, spool=path.parent
+        source, recipient, engine, choices, options.sealed or None, spool=path.parent
     )
     embedding.write(path.with_name(STEGO))
-    return _report_message(embedding.report)
+    return report_message(embedding.report)
 
 
 def extract(engine: Engine, path: Path, options: pb.ExtractOptions) -> pb.ExtractResponse:
     """Read the sealed record; it is not opened here."""
-    extraction = pipeline.extract_sealed(
-        read_instance(path),
+    found = pipeline.extract_sealed(
+        read_object(path),
         parse_recipient(options.recipient),
         None if options.without_model else engine,
         _parse_profile(options.profile),
         options.cropped,
     )
-    return pb.ExtractResponse(
-        sealed=extraction.sealed,
-        frame=extraction.frame,
-        profile=extraction.profile,
-        agreement=extraction.votes.agreement,
-    )
+    return extract_message(found)
 
 
 def inspect(engine: Engine, path: Path, request: pb.InspectRequest) -> pb.InspectResponse:
-    """Find out what fits."""
-    instance = read_instance(path)
+    """Find out what fits, as ``coverslip inspect`` does."""
+    options = pipeline.EmbedOptions(
+        DEFAULT,
+        use_padding=request.use_padding,
+        allow_burned_in=request.allow_burned_in,
+        require_pixels=request.require_pixels,
+        allow=parse_kinds(request.allow),
+    )
     # Nothing is sealed to anybody: a new key stands for the recipient, and is thrown away.
     recipient = Identity.generate().recipient
-    survey = pipeline.survey(instance, recipient, engine, request.use_padding)
-    summary = survey.summary()
-    lowest, highest = instance.legal
-    response = pb.InspectResponse(lowest=lowest, highest=highest)
-    for name in (
-        "frames",
-        "rows",
-        "columns",
-        "transfer_syntax",
-        "body",
-        "background",
-        "recorded",
-        "record_bytes",
-    ):
-        setattr(response, name, summary[name])
-    response.sealed_bytes, response.modules = survey.sealed_bytes, survey.modules
-    response.notes.extend(instance.notes)
-    for profile in PROFILES.values():
-        if profile.scheme is Scheme.KEYED:
-            response.profiles.append(
-                _try_profile(engine, instance, recipient, profile, request.use_padding)
-            )
-    return response
+    survey = pipeline.survey(read_object(path), recipient, engine, options)
+    summary: dict[str, Any] = survey.summary()
+    lowest, highest = summary["legal"]
+    return pb.InspectResponse(
+        lowest=lowest,
+        highest=highest,
+        carries=None if survey.mark is None else carried_number(survey.mark.carried),
+        profiles=[_fit_message(name, fit) for name, fit in survey.fits.items()],
+        **{name: summary[name] for name in _SURVEYED},
+    )
 
 
 SEGMENT = Job("segment", segment, pb.SegmentRequest, pb.SegmentResponse)
@@ -159,25 +175,26 @@ _ALL: tuple[Job[Any, Any], ...] = (SEGMENT, EMBED, EXTRACT, INSPECT)
 JOBS = {job.name: job for job in _ALL}
 
 
-def _try_profile(
-    engine: Engine, instance: Instance, recipient: Recipient, profile: Profile, use_padding: bool
-) -> pb.ProfileFit:
-    """Whether a record fits with a profile."""
-    try:
-        options = pipeline.EmbedOptions(profile, use_padding=use_padding, allow_burned_in=True)
-        report = pipeline.embed(instance, recipient, engine, options).report
-    except EngineError:
-        # The server's trouble says nothing about the image.
-        raise
-    except CoverslipError as error:
-        if status_of(error) in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
-            raise
-        return pb.ProfileFit(profile=profile.name, code=error.code, message=str(error))
+def _fit_message(profile: str, fit: Fit) -> pb.ProfileFit:
+    """Whether a record fits with a profile.
+
+    Raises
+    ------
+    DeadlinePassedError, CancelledError
+        The survey was ended: that says nothing about the instance.
+    """
+    if fit.report is None:
+        assert fit.error is not None
+        if status_of(fit.error) in _ENDED:
+            raise fit.error
+        return pb.ProfileFit(profile=profile, code=fit.error.code, message=str(fit.error))
     return pb.ProfileFit(
-        profile=profile.name,
+        profile=profile,
         fits=True,
-        votes_per_module=report.votes_per_module,
-        psnr=_psnr_message(report.psnr),
+        votes_per_module=fit.report.votes_per_module,
+        psnr=psnr_message(fit.report.psnr),
+        carried=carried_number(fit.report.carried),
+        header_reasons=reason_messages(fit.report.header_reasons),
     )
 
 
@@ -192,27 +209,18 @@ def _parse_profile(number: int) -> Profile | None:
     return _PROFILES[number]
 
 
-def _check_sealed(sealed: bytes, instance: Instance) -> None:
-    if not OVERHEAD < len(sealed) <= MAX_FRAME_BYTES or sealed[0] != FRAME_VERSION:
+def _check_sealed(sealed: bytes, source: DicomObject) -> None:
+    try:
+        known = kind_of(sealed) in _RECORD_KINDS and len(sealed) <= MAX_FRAME_BYTES
+    except DamagedMessageError:
+        known = False
+    if not known:
         raise BadRequestError(
-            f"options.sealed is not a sealed frame: expected {OVERHEAD + 1} to {MAX_FRAME_BYTES} "
-            f"bytes that begin with version {FRAME_VERSION}"
+            f"options.sealed is not a sealed record: expected {OVERHEAD + 1} to {MAX_FRAME_BYTES} "
+            f"bytes that begin with version {' or '.join(str(k.value) for k in _RECORD_KINDS)}"
         )
-    if instance.dataset.get("PatientIdentityRemoved") != "YES":
+    if source.dataset.get("PatientIdentityRemoved") != "YES":
         raise BadRequestError(
             "options.sealed is for an instance that is de-identified already "
             "(PatientIdentityRemoved YES): de-identify it, or let the server seal"
         )
-
-
-def _psnr_message(psnr: Psnr) -> pb.Psnr:
-    return pb.Psnr(stored=psnr.stored, sixteen_bit=psnr.sixteen_bit, paper=psnr.paper)
-
-
-def _report_message(report: pipeline.EmbedReport) -> pb.EmbedReport:
-    fields = {
-        name: value
-        for name, value in vars(report).items()
-        if name not in ("psnr", "changed_outside")
-    }
-    return pb.EmbedReport(psnr=_psnr_message(report.psnr), **fields)

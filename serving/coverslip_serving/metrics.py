@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from coverslip.pipeline import Binding, Carried
+
 OK = "ok"
 """In place of Coverslip's code, for calls and instances that succeeded."""
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -32,6 +34,18 @@ class Metrics:
         )
         self._instances = Counter(
             "coverslip_instances", "Instances that ended", ["method", "code"], registry=registry
+        )
+        self._carried = Counter(
+            "coverslip_carried",
+            "Instances embedded, by where they carry their record",
+            ["carried"],
+            registry=registry,
+        )
+        self._bindings = Counter(
+            "coverslip_binding",
+            "Records opened here, by whether they belong to their instance",
+            ["binding"],
+            registry=registry,
         )
         self._refusals = Counter(
             "coverslip_refusals",
@@ -75,6 +89,14 @@ class Metrics:
         self._instances.labels(method, code).inc()
         self._bytes.labels("in").inc(received)
         self._bytes.labels("out").inc(sent)
+
+    def carried(self, carried: Carried) -> None:
+        """Record where an instance that was embedded carries its record."""
+        self._carried.labels(carried.value).inc()
+
+    def binding(self, binding: Binding) -> None:
+        """Record whether a record that was opened belongs to its instance."""
+        self._bindings.labels(binding.value).inc()
 
     def refusal(self, code: str) -> None:
         """Record that a call or an instance failed."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coverslip import pipeline
-from coverslip import record as records
 from coverslip.crypto.keys import Identity, Recipient
-from coverslip.dicom.instance import read_instance, write_instance
+from coverslip.dicom.objects import read_object
 from coverslip.dicom.record_views import as_json
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving.errors import CannotOpenError
 from coverslip_serving.jobs import parse_recipient
+from coverslip_serving.messages import add_restoration, add_verdict, parse_extraction
 
 
 @dataclass(frozen=True)
@@ -57,19 +57,9 @@ class Opener:
             )
         return identity
 
-    def open(self, sealed: bytes, recipient: Recipient) -> records.Record:
-        """Open a sealed record.
-
-        Raises
-        ------
-        CannotOpenError
-            The server has no key for it.
-        DamagedMessageError
-            It was altered.
-        """
-        return pipeline.open_frame(sealed, self.identity(recipient))
-
-    def complete(self, answer: pb.ExtractResponse, path: Path, options: pb.ExtractOptions) -> None:
+    def complete(
+        self, answer: pb.ExtractResponse, path: Path, options: pb.ExtractOptions
+    ) -> pipeline.Binding:
         """Add the opened record, and the restored instance if it was asked for, to an answer.
 
         Parameters
@@ -77,17 +67,41 @@ class Opener:
         answer : ExtractResponse
             With the sealed record.
         path : Path
-            The instance that it was read from. The restored one is written beside it.
+            The instance that it was read from. The restored one is written beside it, and deleted.
         options : ExtractOptions
+
+        Returns
+        -------
+        Binding
+            Whether the record belongs to the instance.
 
         Raises
         ------
-        CannotOpenError, DamagedMessageError
+        CannotOpenError, WrongKeyError, DamagedMessageError
+        ChangedError
+            It may not belong to it, and was to be restored.
         """
-        record = self.open(answer.sealed, parse_recipient(options.recipient))
-        answer.record = json.dumps(as_json(record))
+        identity = self.identity(parse_recipient(options.recipient))
+        source = read_object(path)
+        extraction = pipeline.open_sealed(source, parse_extraction(answer), identity)
+        answer.record = json.dumps(as_json(extraction.record))
+        add_verdict(answer, extraction)
         if options.restore:
-            target = path.with_name("restored.dcm")
-            restored = pipeline.restore(read_instance(path), record)
-            write_instance(restored, restored.frames, target)
-            answer.restored = target.read_bytes()
+            restoration = pipeline.restore(
+                source,
+                extraction,
+                identity.recipient,
+                even_if_changed=options.even_if_changed,
+            )
+            add_restoration(answer, restoration)
+            answer.restored = _file_of(restoration, path.with_name("restored.dcm"))
+        return extraction.binding
+
+
+def _file_of(restoration: pipeline.Restoration, path: Path) -> bytes:
+    """The bytes of the restored file, which lies at ``path`` no longer than needed."""
+    try:
+        restoration.write(path)
+        return path.read_bytes()
+    finally:
+        path.unlink(missing_ok=True)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
-from coverslip.crypto.keys import Identity, Recipient
+from coverslip.crypto.keys import Recipient
+from coverslip.eligibility import Kind
+from coverslip.pipeline import EmbedOptions
+from coverslip.scheme.profiles import DEFAULT, PROFILES
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving.errors import UnknownProfileError
+from coverslip_serving.messages import parse_kinds
 from coverslip_serving.status import REQUEST_ID
 
 _PROFILES = {
@@ -16,28 +22,66 @@ _PROFILES = {
 }
 
 
-def embed_options(
-    recipient: Recipient, profile: str, beta: float | None, use_padding: bool, allow_burned_in: bool
-) -> pb.EmbedOptions:
-    """Choices of an embedding.
+@dataclass(frozen=True)
+class EmbedChoices:
+    """A caller's choices of an embedding, checked before anything is sent.
 
-    Raises
-    ------
-    UnknownProfileError
+    Attributes
+    ----------
+    profile : str
+        ``faint``, ``default`` or ``robust``; the gateway's default if empty.
+    beta, use_padding, allow_burned_in, require_pixels
+        As in `coverslip.pipeline.EmbedOptions`.
+    allow : collection of Kind or str
+        As there; names of kinds will do.
     """
-    options = pb.EmbedOptions(
-        recipient=str(recipient),
-        profile=_profile(profile),
-        use_padding=use_padding,
-        allow_burned_in=allow_burned_in,
-    )
-    if beta is not None:
-        options.beta = beta
-    return options
+
+    profile: str = ""
+    beta: float | None = None
+    use_padding: bool = False
+    allow_burned_in: bool = False
+    require_pixels: bool = False
+    allow: Collection[Kind | str] = ()
+
+    def message(self, recipient: Recipient) -> pb.EmbedOptions:
+        """The choices for a gateway.
+
+        Raises
+        ------
+        UnknownProfileError, BadRequestError
+        """
+        options = pb.EmbedOptions(
+            recipient=str(recipient),
+            profile=_profile(self.profile),
+            use_padding=self.use_padding,
+            allow_burned_in=self.allow_burned_in,
+            require_pixels=self.require_pixels,
+            allow=sorted(kind.value for kind in parse_kinds(self.allow)),
+        )
+        if self.beta is not None:
+            options.beta = self.beta
+        return options
+
+    def core_options(self) -> EmbedOptions:
+        """The choices for an embedding in this process.
+
+        Raises
+        ------
+        UnknownProfileError, BadRequestError
+        """
+        _profile(self.profile)
+        return EmbedOptions(
+            PROFILES[self.profile or DEFAULT.name],
+            beta=self.beta,
+            use_padding=self.use_padding,
+            allow_burned_in=self.allow_burned_in,
+            require_pixels=self.require_pixels,
+            allow=parse_kinds(self.allow),
+        )
 
 
 def extract_options(
-    identity: Identity, profile: str, without_model: bool, cropped: bool
+    recipient: Recipient, profile: str, without_model: bool, cropped: bool
 ) -> pb.ExtractOptions:
     """Choices of an extraction whose record the client opens.
 
@@ -46,14 +90,16 @@ def extract_options(
     UnknownProfileError
     """
     return pb.ExtractOptions(
-        recipient=str(identity.recipient),
+        recipient=str(recipient),
         profile=_profile(profile),
         without_model=without_model,
         cropped=cropped,
     )
 
 
-def open_options(recipient: Recipient, profile: str, restore: bool) -> pb.ExtractOptions:
+def open_options(
+    recipient: Recipient, profile: str, restore: bool, even_if_changed: bool
+) -> pb.ExtractOptions:
     """Choices of an extraction whose record the gateway opens.
 
     Raises
@@ -61,7 +107,11 @@ def open_options(recipient: Recipient, profile: str, restore: bool) -> pb.Extrac
     UnknownProfileError
     """
     return pb.ExtractOptions(
-        recipient=str(recipient), profile=_profile(profile), open=True, restore=restore
+        recipient=str(recipient),
+        profile=_profile(profile),
+        open=True,
+        restore=restore,
+        even_if_changed=even_if_changed,
     )
 
 

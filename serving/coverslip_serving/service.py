@@ -20,6 +20,7 @@ from coverslip_serving.capacity import Limits
 from coverslip_serving.errors import BadRequestError
 from coverslip_serving.idle_limits import limit_stalling, limit_waiting
 from coverslip_serving.jobs import STEGO, Job, parse_recipient
+from coverslip_serving.messages import parse_carried, parse_kinds
 from coverslip_serving.metrics import Metrics
 from coverslip_serving.opening import Opener
 from coverslip_serving.spool import Spool, spooling
@@ -78,6 +79,7 @@ class Service(CoverslipServiceServicer):
 
         def work(call: Call, path: Path) -> pb.EmbedResponse:
             report = self._run(jobs.EMBED, path, request.options)
+            self._metrics.carried(parse_carried(report.carried))
             stego = path.with_name(STEGO).read_bytes()
             call.bytes_out = len(stego)
             return pb.EmbedResponse(instance=stego, report=report)
@@ -103,7 +105,12 @@ class Service(CoverslipServiceServicer):
         """Find out what fits into one instance."""
 
         def work(_: Call, path: Path) -> pb.InspectResponse:
-            options = pb.InspectRequest(use_padding=request.use_padding)
+            options = pb.InspectRequest(
+                use_padding=request.use_padding,
+                allow_burned_in=request.allow_burned_in,
+                require_pixels=request.require_pixels,
+                allow=request.allow,
+            )
             return self._run(jobs.INSPECT, path, options)
 
         return self._answer("Inspect", EITHER_RIGHT, request.instance, context, work)
@@ -130,6 +137,7 @@ class Service(CoverslipServiceServicer):
                     "options.sealed is for one instance: leave it empty in a series"
                 )
             parse_recipient(options.recipient)
+            parse_kinds(options.allow)
             for upload in self._uploads(call, arrivals):
                 try:
                     with self._calls.work_on(call, upload.path):
@@ -145,6 +153,7 @@ class Service(CoverslipServiceServicer):
                     )
                 else:
                     self._calls.instance_succeeded(call, upload.size, size)
+                    self._metrics.carried(parse_carried(report.carried))
                     yield pb.EmbedSeriesResponse(report=report)
 
     def _extract_series(
@@ -175,7 +184,7 @@ class Service(CoverslipServiceServicer):
     def _extract(self, path: Path, options: pb.ExtractOptions) -> pb.ExtractResponse:
         answer = self._run(jobs.EXTRACT, path, options)
         if options.open:
-            self._opener.complete(answer, path, options)
+            self._metrics.binding(self._opener.complete(answer, path, options))
         return answer
 
     def _check_opening(self, options: pb.ExtractOptions, context: grpc.ServicerContext) -> None:
@@ -192,6 +201,10 @@ class Service(CoverslipServiceServicer):
         elif options.restore:
             raise BadRequestError(
                 "options.restore needs options.open: set both, or restore where the key is"
+            )
+        if options.even_if_changed and not options.restore:
+            raise BadRequestError(
+                "options.even_if_changed needs options.restore: set both, or leave it out"
             )
 
     def _answer(

@@ -34,6 +34,15 @@ def test_touched_and_near_blocks_are_the_references(height, width, margins, seed
         np.testing.assert_array_equal(near, reference.near_blocks(expected))
 
 
+def allowed(pixels, mask, legal, padding, margin):
+    blocks = tf.constant(dct.to_blocks(pixels)[np.newaxis], tf.float32)
+    return carriers.allowed_blocks(
+        carriers.measure_blocks(blocks, tf.constant([padding], tf.float32)),
+        carriers.touched_blocks(tf.constant(mask[np.newaxis]), tf.constant([margin])),
+        tf.constant([legal], tf.float32),
+    ).numpy()[0]
+
+
 @pytest.mark.slow
 @given(
     st.sampled_from(KINDS),
@@ -44,29 +53,91 @@ def test_touched_and_near_blocks_are_the_references(height, width, margins, seed
     seeds,
     st.booleans(),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_allowed_blocks_are_the_references(kind, height, width, legal, margin, seed, padded):
     pixels = plane(kind, height, width, legal, seed)
     if seed % 3 == 0:
         pixels[height // 2, width // 2] = legal[1] + 1
     padding = legal[0] + 2 if padded else legal[0] - 1
-    mask = sparse_masks(1, height, width, seed)
-    expected = reference.allowed_blocks(pixels, mask[0], legal, padding, margin)
-    found = carriers.allowed_blocks(
-        tf.constant(dct.to_blocks(pixels)[np.newaxis], tf.float32),
-        carriers.touched_blocks(tf.constant(mask), tf.constant([margin])),
-        tf.constant([legal], tf.float32),
-        tf.constant([padding], tf.float32),
+    mask = sparse_masks(1, height, width, seed)[0]
+    np.testing.assert_array_equal(
+        allowed(pixels, mask, legal, padding, margin),
+        reference.allowed_blocks(pixels, mask, legal, padding, margin),
     )
-    np.testing.assert_array_equal(found[0], expected)
 
 
-def test_the_quantiles_index_is_the_references_for_every_number_of_blocks():
-    count = np.arange(1, 1 << 20)
-    wanted = (reference.GATE_RANK * (count - 1)).astype(np.int64)
-    rank = carriers.RANK
-    np.testing.assert_array_equal((count - 1) * rank.numerator // rank.denominator, wanted)
-    assert (1 << 20) * rank.numerator < 2**31
+@pytest.mark.slow
+@given(
+    st.integers(24, 90),
+    st.integers(24, 90),
+    st.integers(0, 60000),
+    st.integers(0, 300),
+    st.integers(0, 5000),
+    st.integers(0, 12),
+    seeds,
+)
+@settings(max_examples=200, deadline=None)
+def test_allowed_blocks_are_the_references_where_air_is_as_bright_and_uneven_as_may_be(
+    height, width, level, noise, contrast, margin, seed
+):
+    random = np.random.default_rng(seed)
+    ellipse = np.add.outer(
+        np.linspace(-1, 1, height) ** 2, np.linspace(-1, 1, width) ** 2 * random.uniform(0.5, 3)
+    )
+    pixels = level + random.integers(0, noise + 1, (height, width)) + contrast * (ellipse < 0.5)
+    pixels[:, : random.integers(0, width)] = random.choice([0, level])
+    pixels = pixels.clip(0, 65535).astype(np.int32)
+    mask = (ellipse < random.uniform(0, 0.5)).astype(np.uint8)
+    legal = (int(random.integers(0, level + 1)), int(random.integers(level, 65536)))
+    np.testing.assert_array_equal(
+        allowed(pixels, mask, legal, -1, margin),
+        reference.allowed_blocks(pixels, mask, legal, -1, margin),
+    )
+
+
+@pytest.mark.slow
+@given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), seeds)
+@settings(max_examples=200, deadline=None)
+def test_the_hull_is_the_references(rows, cols, share, seed):
+    blocks = np.random.default_rng(seed).random((rows, cols)) < share**4
+    found = carriers.hull_blocks(tf.constant(blocks[np.newaxis], tf.float32)).numpy()[0]
+    np.testing.assert_array_equal(found, reference.hull_blocks(blocks))
+
+
+def test_the_hull_is_the_references_in_the_longest_and_the_widest_plane():
+    for shape in ((16384, 3), (3, 16384)):
+        blocks = np.zeros(shape, bool)
+        blocks[0, 0] = blocks[-1, -1] = blocks[1, 1] = True
+        found = carriers.hull_blocks(tf.constant(blocks[np.newaxis], tf.float32)).numpy()[0]
+        np.testing.assert_array_equal(found, reference.hull_blocks(blocks))
+
+
+@pytest.mark.slow
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**20), seeds)
+@settings(max_examples=200, deadline=None)
+def test_surroundings_exceed_a_bound_where_the_references_do(rows, cols, spread, seed):
+    random = np.random.default_rng(seed)
+    sums = random.integers(-spread, spread + 1, (rows, cols))
+    counted = random.random((rows, cols)) < random.choice([0.1, 0.9, 1])
+    bounds = [0, int(random.integers(-spread, spread + 1))]
+    levels = reference.Levels(sums, sums, sums, counted)
+    found = carriers._surroundings_exceed(
+        carriers.Levels(
+            *(tf.constant([sums, counted][i], tf.float32)[tf.newaxis] for i in (0, 0, 0, 1, 1, 1))
+        ),
+        [tf.fill([1, 1, 1], float(bound)) for bound in bounds],
+    )
+    for bound, blocks in zip(bounds, found, strict=True):
+        np.testing.assert_array_equal(blocks[0], reference.surroundings_exceed(levels, bound))
+
+
+def test_the_quantiles_indexes_are_the_references_for_every_number_of_blocks():
+    count = np.arange(1, 1 << 22)
+    for rank in carriers.RANKS:
+        assert (count[-1] - 1) * rank.numerator < 2**31
+        step = count[:: 1 << 7]
+        wanted = [int((n - 1) * rank) for n in step.tolist()]
+        np.testing.assert_array_equal((step - 1) * rank.numerator // rank.denominator, wanted)
 
 
 @pytest.mark.slow

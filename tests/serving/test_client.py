@@ -43,6 +43,8 @@ class Proxy(CoverslipServiceServicer):
     Attributes
     ----------
     gateway : CoverslipServiceStub
+    address : str
+        The real gateway's.
     refusals : int
         Calls that are still to be refused.
     after : int
@@ -52,6 +54,7 @@ class Proxy(CoverslipServiceServicer):
     """
 
     gateway: CoverslipServiceStub
+    address: str = ""
     refusals: int = 0
     after: int = 0
     calls: list = field(default_factory=list)
@@ -83,7 +86,7 @@ def proxied(gateway):
     whole = [("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(gateway.address(), whole) as channel:
         server = grpc.server(futures.ThreadPoolExecutor(4), options=whole)
-        proxy = Proxy(CoverslipServiceStub(channel))
+        proxy = Proxy(CoverslipServiceStub(channel), gateway.address())
         add_CoverslipServiceServicer_to_server(proxy, server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()

@@ -75,7 +75,9 @@ def test_embed_and_extract_through_a_server_are_those_of_this_machine(
     assert run("extract", there, *words) == 0
     remote, local = results(capsys)
     assert remote.pop("restored") == str(tmp_path / "restored" / "there.dcm")
-    assert remote == local
+    assert remote.pop("restored_as") in ("original", "original-file")
+    assert remote.pop("not_original_because") == remote.pop("refused") == []
+    assert remote == local and (local["carried"], local["binding"]) == ("pixels", "verified")
     assert dcmread(tmp_path / "restored" / "there.dcm").PatientName == dcmread(cover).PatientName
 
 
@@ -84,15 +86,21 @@ def test_a_bad_file_is_reported_and_the_rest_goes_on(
 ):
     folder = tmp_path / "in"
     (folder / "below").mkdir(parents=True)
-    (folder / "a.dcm").write_bytes(b"no DICOM at all")
-    (folder / "below" / "b.dcm").write_bytes(cover.read_bytes())
+    content = cover.read_bytes()
+    (folder / "a.dcm").write_bytes(content[: len(content) // 2])
+    (folder / "below" / "b.dcm").write_bytes(content)
+    (folder / "notes.txt").write_bytes(b"no DICOM at all")
     words = ["--server", gateway.address()]
     assert (
         run("embed", folder, "--to", identity.recipient, "-o", tmp_path / "out", "--json", *words)
         == 1
     )
-    bad, good = results(capsys)
-    assert (bad["status"], bad["code"], good["status"]) == ("failed", "not-an-image", "done")
+    *files, _ = results(capsys)
+    assert [(file["status"], file.get("code")) for file in files] == [
+        ("failed", "truncated-file"),
+        ("done", None),
+        ("not-dicom", "not-dicom"),
+    ]
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["b.dcm"]
     assert run("extract", tmp_path / "out", "--identity", key, "--no-model", *words) == 0
     assert "PatientName" in (said := capsys.readouterr().out) or "Patient's Name" in said
@@ -124,10 +132,20 @@ def test_sealed_here_the_server_sees_no_identity(gateway, cover, identity, key, 
         "--seal-here",
     ]
     assert run("embed", cover, *words) == 0
-    (report,) = results(capsys)
-    assert report["recorded"] == 0 and report["sealed_bytes"] > 100
-    assert run("extract", stego, "--identity", key, "--json") == 0
-    assert results(capsys)[0]["attributes"] > 20
+    assert (
+        run("embed", cover, "--to", identity.recipient, "-o", tmp_path / "here.dcm", "--json") == 0
+    )
+    report, here = results(capsys)
+    differing = {"output", "file", "header_bytes", "psnr", "weakest_module", "changed_pixels"}
+    differing |= {"changed_outside", "carriers", "votes_per_module", "payload"}
+    for name in {*here} - differing:
+        assert report[name] == here[name], name
+    assert report["header_bytes"] > 1000 and report["recorded"] > 20
+    assert run("extract", stego, "--identity", key, "--json", "--restore", tmp_path / "back") == 0
+    (extracted,) = results(capsys)
+    assert (extracted["binding"], extracted["attributes"]) == ("verified", report["recorded"])
+    assert extracted["restored_as"] in ("original", "original-file")
+    assert dcmread(tmp_path / "back" / "stego.dcm").PatientName == dcmread(cover).PatientName
 
 
 def test_certificates_are_shown_and_a_missing_right_is_reported(

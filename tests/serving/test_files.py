@@ -38,7 +38,7 @@ def test_nothing_appears_where_the_gateway_refuses(client, identity, tmp_path):
     source.write_bytes(b"no DICOM at all")
     with pytest.raises(RemoteError) as refused:
         client.embed_to_file(source, tmp_path / "target.dcm", identity.recipient)
-    assert refused.value.code == "not-an-image"
+    assert refused.value.code == "not-dicom"
     assert list(tmp_path.iterdir()) == [source]
 
 

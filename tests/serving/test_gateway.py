@@ -20,6 +20,7 @@ from pydicom.data import get_testdata_file
 from coverslip import pipeline
 from coverslip.crypto.keys import Identity
 from coverslip.dicom.instance import read_instance
+from coverslip.dicom.objects import read_object
 from coverslip.models import ModelKind, find_model
 from coverslip.scheme.profiles import DEFAULT
 from coverslip_serving import Client, EmbedResult, ExtractResult, seal_instance
@@ -60,10 +61,10 @@ def calls(server, method):
     return [line for line in server.lines if line["event"] == "call" and line["method"] == method]
 
 
-def test_the_identity_comes_back_through_the_gateway(client, cover, identity, stego, tmp_path):
-    (tmp_path / "stego.dcm").write_bytes(stego.instance)
+def test_the_identity_comes_back_through_the_gateway(client, cover, identity, stego):
     result = client.extract(stego.instance, identity)
-    restored = pipeline.restore(read_instance(tmp_path / "stego.dcm"), result.record).dataset
+    source = read_object(stego.instance)
+    restored = pipeline.restore(source, result.extraction, identity.recipient).header
     original = dcmread(cover)
     assert stego.report.frames_carrying == 1 and stego.report.recorded == len(result.record) > 20
     assert restored.PatientName == original.PatientName and restored.PatientID == original.PatientID
@@ -77,7 +78,7 @@ def test_what_is_extracted_is_sealed(gateway, identity, stego, cover):
         )
         answer = CoverslipServiceStub(channel).Extract(request, timeout=30)
     assert str(dcmread(cover).PatientName).encode() not in answer.SerializeToString()
-    assert len(pipeline.open_frame(answer.sealed, identity)) > 20
+    assert len(pipeline.open_frame(answer.sealed, identity).record) > 20
 
 
 def test_another_identity_is_refused_with_the_reason(client, stego):
@@ -88,8 +89,8 @@ def test_another_identity_is_refused_with_the_reason(client, stego):
 
 def test_a_record_sealed_by_the_client_comes_back(client, cover, identity):
     stego = client.embed(cover, identity.recipient, seal_here=True)
-    assert stego.report.recorded == 0
-    assert len(client.extract(stego.instance, identity, without_model=True).record) > 20
+    found = client.extract(stego.instance, identity, without_model=True)
+    assert stego.report.recorded == len(found.record) > 20
 
 
 def test_the_outline_is_that_of_the_engine(client, cover):
@@ -115,7 +116,7 @@ def test_a_bad_instance_does_not_end_a_series(client, cover, identity, tmp_path)
     )
     assert [answer.label for answer in embedded] == ["one", "bad", "two"]
     assert [type(answer) for answer in embedded] == [EmbedResult, RemoteError, EmbedResult]
-    assert (embedded[1].status, embedded[1].code) == ("INVALID_ARGUMENT", "not-an-image")
+    assert (embedded[1].status, embedded[1].code) == ("INVALID_ARGUMENT", "not-dicom")
     files = []
     for answer in (embedded[0], embedded[2]):
         files.append((answer.label, tmp_path / answer.label))
@@ -166,13 +167,14 @@ def test_a_series_out_of_order_is_refused_with_a_sentence(gateway, identity, par
 def test_bad_input_gets_the_right_status_and_the_server_lives(gateway, client, cover, identity):
     content = cover.read_bytes()
     text = str(identity.recipient)
+    misspelt = text[:-1] + ("q" if text.endswith("a") else "a")
     options = pb.EmbedOptions(recipient=text)
     cases = [
         (pb.EmbedRequest(options=options), "INVALID_ARGUMENT", "bad-request"),
         (
             pb.EmbedRequest(instance=b"\0" * 400, options=options),
             "INVALID_ARGUMENT",
-            "not-an-image",
+            "not-dicom",
         ),
         (
             pb.EmbedRequest(instance=content[: len(content) // 2], options=options),
@@ -181,7 +183,7 @@ def test_bad_input_gets_the_right_status_and_the_server_lives(gateway, client, c
         ),
         (pb.EmbedRequest(instance=content), "INVALID_ARGUMENT", "bad-request"),
         (
-            pb.EmbedRequest(instance=content, options=pb.EmbedOptions(recipient=text[:-1] + "a")),
+            pb.EmbedRequest(instance=content, options=pb.EmbedOptions(recipient=misspelt)),
             "INVALID_ARGUMENT",
             "recipient",
         ),
@@ -221,17 +223,30 @@ def test_bad_input_gets_the_right_status_and_the_server_lives(gateway, client, c
         ("reportsi.dcm", "not-an-image"),
     ],
 )
-def test_pixels_of_a_type_that_cannot_carry_are_refused_in_a_call_and_in_a_series(
-    client, cover, identity, name, code
+def test_what_is_no_image_that_can_be_read_has_no_outline_and_says_why(client, cover, name, code):
+    path = Path(get_testdata_file(name, download=False))
+    with pytest.raises(RemoteError) as refused:
+        client.segment(path)
+    error = refused.value
+    assert (error.status, error.code) == ("INVALID_ARGUMENT", code)
+    assert len(str(error).split()) > 5
+    assert client.segment(cover).masks.any()
+
+
+@pytest.mark.parametrize("name", ["SC_rgb_small_odd.dcm", "JPEG-lossy.dcm"])
+def test_an_instance_that_may_show_identity_is_refused_in_a_call_and_in_a_series(
+    client, cover, identity, name
 ):
     path = Path(get_testdata_file(name, download=False))
     with pytest.raises(RemoteError) as refused:
         client.embed(path, identity.recipient)
     (failure, done) = client.embed_series([("wrong", path), ("right", cover)], identity.recipient)
     for error in (refused.value, failure):
-        assert (error.status, error.code) == ("INVALID_ARGUMENT", code)
+        assert (error.status, error.code) == ("FAILED_PRECONDITION", "burned-in-annotation")
         assert len(str(error).split()) > 5
     assert done.label == "right" and done.instance
+    allowed = client.embed(path, identity.recipient, allow_burned_in=True)
+    assert allowed.report.carried == pb.CARRIED_HEADER
 
 
 def test_a_header_that_is_not_de_identified_is_not_taken_with_a_sealed_record(

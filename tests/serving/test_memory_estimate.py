@@ -4,7 +4,7 @@ import os
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
 from coverslip_serving.memory import estimate_memory
 from coverslip_serving.sizes import MIB
@@ -12,7 +12,7 @@ from coverslip_serving.sizes import MIB
 SIDE = 512
 
 
-def write_native(path, frames):
+def write_native(path, frames, samples=1):
     """A native instance of 16 bits; its pixels are a hole in the file."""
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
@@ -20,7 +20,8 @@ def write_native(path, frames):
     ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = CTImageStorage
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "2.25.1"
     ds.Rows = ds.Columns = SIDE
-    ds.NumberOfFrames, ds.SamplesPerPixel, ds.PhotometricInterpretation = frames, 1, "MONOCHROME2"
+    ds.NumberOfFrames, ds.SamplesPerPixel = frames, samples
+    ds.PhotometricInterpretation = "MONOCHROME2" if samples == 1 else "RGB"
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
     ds.save_as(path, enforce_file_format=True)
     length = frames * SIDE * SIDE * 2
@@ -64,3 +65,21 @@ def test_what_is_no_image_is_counted_by_its_bytes(tmp_path, content):
     path = tmp_path / "file"
     path.write_bytes(content)
     assert 0 < estimate_memory(path) < MIB
+
+
+def test_colour_and_objects_without_pixels_are_counted_by_their_bytes(tmp_path):
+    """The header carries them: no frame is decoded, whatever they claim."""
+    for number, length in ((1, 0), (2, 4 * MIB)):
+        ds = Dataset()
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = EncapsulatedPDFStorage
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "2.25.1"
+        ds.NumberOfFrames = 10_000
+        ds.EncapsulatedDocument = bytes(length)
+        path = tmp_path / f"document-{number}"
+        ds.save_as(path, enforce_file_format=True)
+        size = path.stat().st_size
+        assert 10.3 * size < estimate_memory(path) < 12 * size
+    colour = write_native(tmp_path / "colour.dcm", 100, samples=3)
+    assert estimate_memory(colour) == 4 * colour.stat().st_size

@@ -51,7 +51,7 @@ def test_node_embeds_and_gets_a_sealed_record_that_the_key_opens(
     done = node(*words)
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
-    record = pipeline.open_frame(sealed.read_bytes(), identity)
+    record = pipeline.open_frame(sealed.read_bytes(), identity).record
     assert printed["rows"] == 512 and "default" in printed["fitting"]
     assert printed["recorded"] == len(record) > 20
     assert printed["sealedBytes"] == sealed.stat().st_size
@@ -92,7 +92,7 @@ def test_node_comes_in_with_a_certificate(cover, tmp_path):
         ]
         done = node(*call, CA=str(authority.roots), **own)
     assert done.returncode == 0, done.stderr
-    assert len(pipeline.open_frame((tmp_path / "sealed").read_bytes(), identity)) > 20
+    assert len(pipeline.open_frame((tmp_path / "sealed").read_bytes(), identity).record) > 20
 
 
 def test_the_example_names_every_package_exactly_and_no_place_to_get_it_from():

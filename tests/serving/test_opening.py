@@ -8,14 +8,19 @@ import io
 import json
 import subprocess
 import sys
+import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from coverslip.crypto.keys import Identity
+from coverslip.pipeline import Binding, Carried
 from coverslip_serving import Client, Credentials
 from coverslip_serving._stubs import coverslip_pb2 as pb
 from coverslip_serving._stubs.coverslip_pb2_grpc import CoverslipServiceStub
@@ -73,6 +78,8 @@ def opening(words, authority, identity):
         key.write(authority.folder / name)
     with running(
         *words,
+        "--metrics",
+        "127.0.0.1:0",
         "--open-with",
         authority.folder / "archive.key",
         "--open-with",
@@ -130,6 +137,70 @@ def test_a_series_is_opened_too_and_restored_by_the_caller(
         refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         and "restore" in refused.value.details()
     )
+
+
+def bindings(server):
+    with urllib.request.urlopen(f"http://{server.address('metrics')}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    name = "coverslip_binding_total{binding="
+    rows = (line[len(name) :].split("} ") for line in lines if line.startswith(name))
+    return {binding.strip('"'): float(value) for binding, value in rows}
+
+
+def test_the_original_is_restored_and_the_answer_says_so(opening, connect, cover, identity, stego):
+    before = bindings(opening).get("verified", 0)
+    with connect(opening, "archive") as archive:
+        opened = archive.extract_opened(stego, identity.recipient, restore=True)
+    assert (opened.carried, opened.binding, opened.changes) == (
+        Carried.PIXELS,
+        Binding.VERIFIED,
+        (),
+    )
+    assert opened.restored_as in ("original", "original-file")
+    assert opened.not_original_because == opened.refused == ()
+    original, restored = dcmread(cover), dcmread(io.BytesIO(opened.restored))
+    assert np.array_equal(original.pixel_array, restored.pixel_array)
+    assert original.SOPInstanceUID == restored.SOPInstanceUID
+    assert bindings(opening)["verified"] == before + 1
+
+
+def test_a_changed_instance_is_opened_and_restored_only_if_that_is_asked_for(
+    opening, connect, identity, stego
+):
+    dataset = dcmread(io.BytesIO(stego))
+    dataset.decompress(generate_instance_uid=False)
+    planes = dataset.pixel_array.copy()
+    planes[256, 256] += 1
+    dataset.PixelData = planes.tobytes()
+    file = io.BytesIO()
+    dataset.save_as(file)
+    changed = file.getvalue()
+    with connect(opening, "archive") as archive:
+        opened = archive.extract_opened(changed, identity.recipient)
+        assert opened.binding is Binding.CHANGED and opened.changes == ("body-pixels", "pixels")
+        call = lambda: archive.extract_opened(changed, identity.recipient, restore=True)  # noqa: E731
+        assert refusal(call) == ("FAILED_PRECONDITION", "changed")
+        forced = archive.extract_opened(
+            changed, identity.recipient, restore=True, even_if_changed=True
+        )
+        with pytest.raises(RemoteError, match="restore") as refused:
+            archive.extract_opened(changed, identity.recipient, even_if_changed=True)
+        assert refused.value.code == "bad-request"
+    assert (forced.binding, forced.restored_as) == (Binding.CHANGED, "identity")
+    assert forced.not_original_because == ("pixels-changed",)
+    restored = dcmread(io.BytesIO(forced.restored))
+    assert restored.ImageType[0] == "DERIVED" and restored.PatientID
+    assert bindings(opening)["changed"] >= 2
+
+
+def test_a_report_is_opened_and_restored_to_the_byte(opening, connect, identity):
+    content = Path(get_testdata_file("reportsi.dcm", download=False)).read_bytes()
+    with connect(opening, "ris") as ris:
+        done = ris.embed(content, identity.recipient)
+    with connect(opening, "archive") as archive:
+        opened = archive.extract_opened(done.instance, identity.recipient, restore=True)
+    assert (opened.carried, opened.binding) == (Carried.HEADER, Binding.VERIFIED)
+    assert opened.restored_as == "original-file" and opened.restored == content
 
 
 @pytest.mark.parametrize("name", ["desk", "ris", "half"])

@@ -207,10 +207,13 @@ def test_corrections_are_not_overwritten_unasked(images: list[Dataset], tmp_path
 def test_a_bad_file_is_reported_and_skipped(
     images: list[Dataset], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "in/bad.dcm").write_bytes(b"no DICOM")
+    whole = sorted((tmp_path / "in").iterdir())[0].read_bytes()
+    (tmp_path / "in/bad.dcm").write_bytes(whole[: len(whole) // 2])
     make(tmp_path / "in", "--out", tmp_path / "out", "--json", code=1)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    summary = lines.pop()["summary"]
     assert [line["status"] for line in lines].count("failed") == 1 and len(lines) == 4
+    assert summary["failures"] == {"truncated-file": 1} and summary["done"] == 3
     make(tmp_path / "nowhere", "--out", tmp_path / "out2", code=2)
     make(tmp_path / "in", "--out", tmp_path / "out2", "--model", tmp_path / "m.tflite", code=2)
 

@@ -224,7 +224,7 @@ def test_skipped_slices_are_reported_with_their_reason_and_the_rest_is_written(
         "grey.dcm": "bad-annotation",
         "cut.dcm": "truncated-file",
         "colour.dcm": "colour-pixels",
-        "notes.txt": "not-an-image",
+        "notes.txt": "not-dicom",
     }
     assert all(item["message"] for item in made["items"])
     # Nothing could ask for these: their images are missing, or cannot be read.

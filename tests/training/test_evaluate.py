@@ -157,7 +157,7 @@ def test_dark_body_that_the_outline_missed_is_counted(case: Case) -> None:
             case.label > 0, np.median(case.pixels[case.label == 0]).astype(np.int32), case.pixels
         )
     )
-    found = measure(dark, moved(case.label, -40))
+    found = measure(dark, moved(case.label, -20))
     assert found.body_in_carriers > 100
     assert found.in_carriers[-1] < found.in_carriers[0]
 
@@ -348,22 +348,6 @@ def row(case: Case, name: str, network: Mask, classical: Mask) -> figures.Labell
         measure(case, classical),
         Stability("", 1.0, 0.0, 0.0, 0),
     )
-
-
-def test_labels_that_leave_body_out_are_reported_apart(case: Case) -> None:
-    left_out = next(iter(figures.LEFT_OUT))
-    rows = [
-        row(case, left_out, moved(case.label, 5), case.label),
-        row(case, "b.dcm", case.label, case.label),
-    ]
-    both, without = figures.all_groups(rows)[:2]
-    assert both["slices"] == 2 and both["network"]["iou"]["mean"] < 1.0
-    assert (
-        without["slices"] == 1
-        and without["network"]["iou"]["mean"] == 1.0
-        and "without the 1" in without["name"]
-    )
-    assert len(figures.LEFT_OUT) == 8
 
 
 def test_where_one_outline_fails_alone_is_listed(case: Case) -> None:

@@ -298,6 +298,18 @@ def test_the_mark_survives_the_file_and_goes_with_the_restoration(
     assert read_mark(restore(again, record)) is None
 
 
+def test_a_mark_written_into_a_copy_is_in_the_copy_alone(ct: Dataset) -> None:
+    # pydicom's copy of a data set keeps private blocks that write into the original.
+    clean, _, _ = deidentify(ct, KEY)
+    write_mark(clean, Mark(1, "default", 6.5, bytes(8)))
+    assert read_mark(clean) is not None
+    copied = copy.deepcopy(clean)
+    write_mark(copied, Mark(1, "robust", 64.0, bytes(8)))
+    for ds, profile in ((clean, "default"), (copied, "robust")):
+        mark = read_mark(ds)
+        assert mark is not None and mark.profile == profile
+
+
 def test_a_mark_that_makes_no_sense_is_none(ct: Dataset) -> None:
     ct.private_block(0x0099, "COVERSLIP", create=True).add_new(1, "LO", "nonsense")
     assert read_mark(ct) is None

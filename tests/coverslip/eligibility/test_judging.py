@@ -17,7 +17,7 @@ from pydicom.uid import UID
 
 from coverslip.eligibility import ALLOWABLE, EXCLUSIONS, Kind, burned_in, describe, judge
 from coverslip.eligibility.sop_classes import LOSSLESS
-from coverslip.pixels import layout
+from coverslip.pixels import decoding
 from tests.coverslip.eligibility.headers import (
     ct,
     enhanced_ct,
@@ -204,7 +204,7 @@ def test_a_lossy_transfer_syntax_is_never_allowed() -> None:
 
 
 def test_the_lossless_transfer_syntaxes_are_those_that_can_be_written_again() -> None:
-    assert layout.NATIVE | layout.LOSSLESS == LOSSLESS
+    assert decoding.NATIVE | decoding.LOSSLESS == LOSSLESS
 
 
 def test_file_meta_information_of_another_class_is_a_contradiction() -> None:

@@ -93,9 +93,21 @@ def test_blocks_near_the_body_carry_only_where_farther_ones_are_too_few() -> Non
     cost = np.array([[10, 70_000], [5, 1]])
     near = np.array([[False, False], [True, True]])
     one_slot, usable = np.zeros((2, 2), dtype=np.int32), np.ones((2, 2), dtype=bool)
-    ranked = quantise.rank(cost, near)
+    ranked = quantise.rank(cost, near, np.zeros((2, 2), dtype=bool))
     assert quantise.choose(ranked, usable, one_slot, 2).tolist() == [[True, True], [False, False]]
     assert quantise.choose(ranked, usable, one_slot, 3).tolist() == [[True, True], [False, True]]
+
+
+def test_blocks_of_one_value_carry_only_where_all_others_are_too_few():
+    cost, flat = np.array([[0, 90_000], [3, 1]]), np.array([[True, False], [False, True]])
+    near = np.array([[False, False], [True, True]])
+    one_slot, usable = np.zeros((2, 2), dtype=np.int32), np.ones((2, 2), dtype=bool)
+    ranked = quantise.rank(cost, near, flat)
+    assert ranked.max() <= quantise.COST_CAP
+    order = [[0, 1], [1, 0], [0, 0], [1, 1]]
+    for votes in range(1, 5):
+        chosen = quantise.choose(ranked, usable, one_slot, votes)
+        assert sorted(np.argwhere(chosen).tolist()) == sorted(order[:votes])
 
 
 @given(st.integers(9, 30), st.integers(9, 30), st.integers(0, 2**32 - 1))
