@@ -463,6 +463,8 @@ def embed_in_header(
             f"({'; '.join(reason.message for reason in reasons)}), and --require-pixels was asked "
             "for: leave it out to have it carried in the header"
         )
+    if not clean.sealed_frame:
+        header.keep_image_type(clean.header, source.dataset)
     binding = content_binding(source, clean.header)
     sealed = clean.seal(recipient, binding)
     part = b"" if clean.sealed_frame else seal_header_part(source, clean.header, recipient, None)

@@ -7,17 +7,17 @@ from collections.abc import Callable
 
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.data import get_testdata_file
 
 from coverslip.deidentification.header import content_digest, deidentify, restore_original
 from coverslip.fake_patient import write_fake_patient
+from tests.paths import pydicom_file
 
 KEY = bytes(32)
 
 
 @pytest.fixture
 def original() -> Dataset:
-    dataset = dcmread(get_testdata_file("rtplan.dcm", download=False))
+    dataset = dcmread(pydicom_file("rtplan.dcm"))
     write_fake_patient(dataset, seed=4)
     return dataset
 

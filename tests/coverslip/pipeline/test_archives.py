@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian
 
 from coverslip import pipeline
@@ -29,7 +28,7 @@ from coverslip.scheme.reference import ReferenceEngine
 from tests import golden
 from tests.covers import head_ct
 from tests.outlines import outline_head
-from tests.paths import ROOT
+from tests.paths import ROOT, pydicom_file
 from tests.peers import Orthanc, need, run, running_orthanc
 
 pytestmark = pytest.mark.slow
@@ -398,7 +397,7 @@ WITHOUT_AIR = [
 @pytest.fixture(params=WITHOUT_AIR)
 def headed(request: pytest.FixtureRequest, tmp_path: Path) -> Pair:
     """An object whose header carries its record."""
-    dataset = dcmread(get_testdata_file(request.param, download=False))
+    dataset = dcmread(pydicom_file(request.param))
     write_fake_patient(dataset, seed=7)
     dataset.save_as(tmp_path / "cover.dcm")
     return embed(tmp_path / "cover.dcm", tmp_path / "stego.dcm", Carried.HEADER)
