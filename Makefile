@@ -99,7 +99,7 @@ lint-protos: node
 
 types: $(VENV)/.ready
 	$(VENV)/bin/python -m mypy -p coverslip -p coverslip_edge -p coverslip_graph -p coverslip_serving -p coverslip_training
-	$(VENV)/bin/python -m mypy tools
+	$(VENV)/bin/python -m mypy tools benchmarks
 
 docs: $(VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet

@@ -377,8 +377,15 @@ def narrowed_planes(
 
 
 def _check_range(brightness: Brightness, profile: Profile) -> None:
-    """Raise NoCarriersError where a step is no small part of the image's own range."""
-    if profile.scheme is Scheme.PAPER or profile.span_share:
+    """Raise NoCarriersError where air and body are not apart, or hardly, for a profile's step."""
+    if profile.scheme is Scheme.PAPER:
+        return
+    if brightness.level is None:
+        raise NoCarriersError(
+            "nothing stands out of the darkest part of the image, so that nothing tells air from "
+            "body; a body brighter than the air around it was expected"
+        )
+    if profile.span_share:
         return
     own, least = brightness.bright - brightness.air, round(LEAST_STEPS * profile.step)
     if own < least:
