@@ -403,6 +403,20 @@ def headed(request: pytest.FixtureRequest, tmp_path: Path) -> Pair:
     return embed(tmp_path / "cover.dcm", tmp_path / "stego.dcm", Carried.HEADER)
 
 
+def assert_whole(restoration: pipeline.Restoration, headed: Pair, target: Path) -> None:
+    """The original comes back; byte for byte where its pixel data did not change their syntax."""
+    restoration.write(target)
+    source, cover = restoration.source, read_object(headed.cover)
+    if not source.has_pixels or source.transfer_syntax == cover.transfer_syntax:
+        assert restoration.restored_as is RestoredAs.ORIGINAL_FILE
+        assert target.read_bytes() == headed.cover.read_bytes()
+    else:
+        assert restoration.restored_as is RestoredAs.ORIGINAL
+        restored = read_object(target)
+        assert differing_attributes(restored.dataset, cover.dataset) == []
+        assert restored.dataset.PixelData == cover.dataset.PixelData
+
+
 def test_orthanc_keeps_what_the_header_carries(
     orthanc: Orthanc, headed: Pair, tmp_path: Path
 ) -> None:
@@ -424,9 +438,7 @@ def test_orthanc_keeps_what_the_header_carries(
         with pytest.raises(WrongKeyError):
             pipeline.extract(found, SOMEBODY_ELSE)
         restoration = pipeline.restore(found, extraction, key, even_if_changed=not bound)
-        assert restoration.restored_as is RestoredAs.ORIGINAL_FILE
-        restoration.write(tmp_path / f"restored-{action}")
-        assert (tmp_path / f"restored-{action}").read_bytes() == headed.cover.read_bytes()
+        assert_whole(restoration, headed, tmp_path / f"restored-{action}")
 
 
 def test_converters_keep_what_the_header_carries(headed: Pair, tmp_path: Path) -> None:
@@ -438,7 +450,7 @@ def test_converters_keep_what_the_header_carries(headed: Pair, tmp_path: Path) -
         extraction = pipeline.extract(found, IDENTITY)
         assert (extraction.binding, extraction.changes) == (Binding.VERIFIED, ())
         restoration = pipeline.restore(found, extraction, IDENTITY.recipient)
-        assert restoration.restored_as is RestoredAs.ORIGINAL_FILE
+        assert_whole(restoration, headed, tmp_path / f"restored{words}.dcm")
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in golden.FOLDER.glob("*.dcm")))
