@@ -9,7 +9,7 @@ PROTOS = $(wildcard protos/coverslip/*/v1/*.proto protos/coverslip/v1/*.proto)
 NODE = serving/examples/node
 PIP = -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
-.PHONY: help demo test node check lint types bench disturbances matrix evaluate model card clean \
+.PHONY: help demo originals test node check lint types bench disturbances matrix evaluate model card clean \
 	system-packages lint-protos docs sbom coverage
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo "make bench     time of each part, as ratios in one run"
 	@echo "make disturbances  share of slices of ../shared/data read back after noise, lossy codecs and cropping"
 	@echo "make matrix    every runtime writes, every runtime and numpy read"
+	@echo "make originals    every slice of ../shared/data embedded, restored, compared; records moved between images"
 	@echo "make evaluate  every slice of ../shared/data embedded and read back, as a table"
 	@echo "make model     train and export the released model again from ../shared/data, measure it and write its card"
 	@echo "make card      only measure the released model and write its card"
@@ -98,7 +99,7 @@ lint-protos: node
 
 types: $(VENV)/.ready
 	$(VENV)/bin/python -m mypy -p coverslip -p coverslip_edge -p coverslip_graph -p coverslip_serving -p coverslip_training
-	$(VENV)/bin/python -m mypy tools
+	$(VENV)/bin/python -m mypy tools benchmarks
 
 docs: $(VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
@@ -123,10 +124,13 @@ evaluate: $(VENV)/.ready
 model: $(VENV)/.ready
 	$(VENV)/bin/coverslip train fit --data ../shared/data --out runs/model
 	cp runs/model/weights.npz models/weights.npz
-	$(VENV)/bin/coverslip export --weights models/weights.npz --out models --version 6 --force
+	$(VENV)/bin/coverslip export --weights models/weights.npz --out models --version 7 --force
 	$(MAKE) --no-print-directory card
 
 # Measures the released model again, and writes its card.
+originals: $(VENV)/.ready
+	$(VENV)/bin/python benchmarks/originals.py --transplants 20
+
 card: $(VENV)/.ready
 	$(VENV)/bin/coverslip train evaluate --data ../shared/data --model models/coverslip.tflite --metrics models/metrics.json --out runs/evaluation
 	$(VENV)/bin/python -m coverslip_training.card models

@@ -19,6 +19,7 @@ from functools import lru_cache
 
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from coverslip.dicom.raw import is_sequence
@@ -37,6 +38,16 @@ UID_ACTION = "U"
 _NEVER_EMPTY = frozenset((0x00081110,))
 """Referenced Study Sequence: type 3 in every image, and not allowed without items (PS3.3 section
 C.7.2.1).
+"""
+_NEVER_REMOVED = frozenset((0x00700082, 0x00700083))
+"""Presentation Creation Date and Time, replaced where the table says X: type 1 in every
+presentation state (PS3.3 section C.11.10).
+"""
+_CONTENT_SEQUENCE = 0x0040A730
+_REMOVED_WHOLE = frozenset((0x00700001, 0x0040B020))
+"""Graphic Annotation and Waveform Annotation Sequence, removed where the table says D: with dummies
+for each value they would hold unknown codes and too few points, and each is all of a module that
+may be left out (PS3.3 sections C.10.5 and C.10.10).
 """
 _DATES = {"DA": "19000101", "TM": "000000", "DT": "19000101000000"}
 
@@ -67,6 +78,8 @@ def _table() -> tuple[dict[int, str], tuple[tuple[int, int, str], ...]]:
             plain[tag[0] << 16 | tag[1]] = choice
         else:
             ranges.append((tag[0] << 16 | tag[1], tag[2] << 16 | tag[3], choice))
+    plain.update(dict.fromkeys(_REMOVED_WHOLE, _REMOVE))
+    plain.update(dict.fromkeys(_NEVER_REMOVED, _DUMMY))
     return plain, tuple(ranges)
 
 
@@ -102,12 +115,27 @@ def _new_uids(element: DataElement, uid_key: bytes) -> None:
     )
 
 
+def _dummy_content() -> Sequence:
+    """Content of a report that says nothing and that every document may hold: one line of text."""
+    concept = Dataset()
+    concept.CodeValue, concept.CodingSchemeDesignator = "121106", "DCM"
+    concept.CodeMeaning = "Comment"
+    item = Dataset()
+    item.RelationshipType, item.ValueType = "CONTAINS", "TEXT"
+    item.ConceptNameCodeSequence = [concept]
+    item.TextValue = "ANONYMIZED"
+    return Sequence([item])
+
+
 def _dummy(element: DataElement, uid_key: bytes) -> bool:
     """Give an element a dummy value; False where its VR has none and it must go."""
     from dicomanonymizer.simpledicomanonymizer import replace_element
 
     if element.VR == "UI":
         _new_uids(element, uid_key)
+        return True
+    if element.tag == _CONTENT_SEQUENCE:
+        element.value = _dummy_content()
         return True
     if element.VR == "SQ":
         for item in element.value:

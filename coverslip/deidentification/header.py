@@ -43,10 +43,11 @@ _CODE = ("113100", "DCM", "Basic Application Confidentiality Profile")
 _PIXELS = frozenset((*PIXEL_TAGS, *OFFSET_TABLES))
 _NUMBER_OF_FRAMES = 0x00280008
 _SOP_INSTANCE_UID = 0x00080018
+_IMAGE_TYPE = 0x00080008
 _ITEM_END = b"\xfe\xff\x0d\xe0"
 _DESCRIBING = frozenset(
     (
-        0x00080008,  # Image Type, whose first value says DERIVED
+        _IMAGE_TYPE,  # whose first value says DERIVED
         0x00120062,  # Patient Identity Removed
         0x00120063,  # De-identification Method
         0x00120064,  # De-identification Method Code Sequence
@@ -115,6 +116,23 @@ def _describe(ds: Dataset) -> None:
     )
     kinds = _several(ds, "ImageType")
     ds.ImageType = ["DERIVED", *kinds[1:]] if len(kinds) > 1 else ["DERIVED", "PRIMARY"]
+
+
+def keep_image_type(clean: Dataset, original: Dataset) -> None:
+    """Take back, in place, what says that pixels were changed: the header carries the record.
+
+    Parameters
+    ----------
+    clean : Dataset
+        From `deidentify`.
+    original : Dataset
+        What it was made from.
+    """
+    for keyword in ("DerivationDescription", "ImageType"):
+        if keyword in clean:
+            del clean[keyword]
+    if "ImageType" in original:
+        clean[_IMAGE_TYPE] = copy.deepcopy(original[_IMAGE_TYPE])
 
 
 def _several(ds: Dataset, keyword: str) -> list[Any]:
@@ -293,7 +311,8 @@ def deidentify(
     Returns
     -------
     clean : Dataset
-        De-identified copy that says so, with new UIDs.
+        De-identified copy that says so, with new UIDs. It says that the pixels were changed; see
+        `keep_image_type` for where they are not.
     record : Record
         What `restore` needs.
     dropped : list of Dropped

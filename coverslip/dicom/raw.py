@@ -89,11 +89,12 @@ def leaf(ds: Dataset, tag: int) -> Element:
             vr,
             value if ds.original_encoding[1] is not False else _swap_bytes(value, vr),
         )
+    if vr != element.VR:
+        # Only then: pydicom keeps a value that its VR does not allow, but makes none anew.
+        element = DataElement(element.tag, vr, element.value)
     file = DicomBytesIO()
     file.is_little_endian, file.is_implicit_VR = True, True
-    write_data_element(
-        file, DataElement(element.tag, vr, element.value), cast("list[str]", ds._character_set)
-    )
+    write_data_element(file, element, cast("list[str]", ds._character_set))
     return Element(int(element.tag), vr, file.getvalue()[8:])
 
 

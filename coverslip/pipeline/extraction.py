@@ -180,6 +180,8 @@ def extract(
     part, part_error = _open_part(source, identity)
     try:
         found = search.run(lambda frame: (frame, open_frame(frame, identity)))
+    except EngineError:
+        raise  # The engine's trouble says nothing about the file.
     except CoverslipError:
         if part is None or not part.head:
             raise

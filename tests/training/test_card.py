@@ -135,13 +135,6 @@ def test_the_margin_sentence_says_when_no_margin_is_enough() -> None:
     ) and "uses 8 pixels" in card.margin_sentence(figures)
 
 
-def test_doubtful_labels_are_named() -> None:
-    assert "No label" in card.doubtful_labels({"labels_that_leave_out_visible_body": []})
-    assert "`slices/1.dcm`" in card.doubtful_labels(
-        {"labels_that_leave_out_visible_body": ["slices/1.dcm"]}
-    )
-
-
 def test_a_dollar_in_figures_is_no_place(released: dict[str, Any]) -> None:
     changed = json.loads(json.dumps(released))
     changed["data"]["licences"][0]["licence"] = "$margin"

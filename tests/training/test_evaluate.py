@@ -350,22 +350,6 @@ def row(case: Case, name: str, network: Mask, classical: Mask) -> figures.Labell
     )
 
 
-def test_labels_that_leave_body_out_are_reported_apart(case: Case) -> None:
-    left_out = next(iter(figures.LEFT_OUT))
-    rows = [
-        row(case, left_out, moved(case.label, 5), case.label),
-        row(case, "b.dcm", case.label, case.label),
-    ]
-    both, without = figures.all_groups(rows)[:2]
-    assert both["slices"] == 2 and both["network"]["iou"]["mean"] < 1.0
-    assert (
-        without["slices"] == 1
-        and without["network"]["iou"]["mean"] == 1.0
-        and "without the 1" in without["name"]
-    )
-    assert len(figures.LEFT_OUT) == 8
-
-
 def test_where_one_outline_fails_alone_is_listed(case: Case) -> None:
     far = moved(case.label, PRODUCT_MARGIN + 4)
     rows = [

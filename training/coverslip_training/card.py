@@ -15,7 +15,7 @@ from string import Template
 
 from coverslip.cli.batch import misuse
 from coverslip_training import tables
-from coverslip_training.figures import BRIGHT_FROM, DARK_TO, LEAVES_OUT, Figures
+from coverslip_training.figures import BRIGHT_FROM, DARK_TO, Figures
 from coverslip_training.report import WORST_LISTED
 from coverslip_training.tables import groups_of, table
 
@@ -52,18 +52,6 @@ def margin_sentence(figures: Figures) -> str:
     )
 
 
-def doubtful_labels(figures: Figures) -> str:
-    """List the slices on which IoU measures the label rather than the outline, in a sentence."""
-    names = figures["labels_that_leave_out_visible_body"]
-    if not names:
-        return "No label is known to leave out visible body."
-    return (
-        f"{len(names)} {LEAVES_OUT} were found by eye "
-        f"({', '.join(f'`{name}`' for name in names)}); "
-        "figures are given with and without them."
-    )
-
-
 def slice_counts(figures: Figures) -> str:
     """Count the slices and patients of training and evaluation, as a table."""
     rows = [
@@ -96,7 +84,6 @@ PARTS: dict[str, Callable[[Figures], str]] = {
     "carriers_by_modality": lambda figures: tables.carrier_table(figures, ("modality",)),
     "comparison": tables.comparison_lines,
     "dark_to": lambda _: str(DARK_TO),
-    "doubtful_labels": doubtful_labels,
     "hard": tables.unlabelled_table,
     "hard_each": lambda figures: tables.unlabelled_rows(figures, everything=True),
     "licences": licences,

@@ -19,15 +19,6 @@ Figures = dict[str, Any]
 PAPER_IOU = 0.9146
 """Mean IoU that Saidi et al. 2024 report on their own slices."""
 
-LEAVES_OUT = "labels that leave out visible body"
-
-LEFT_OUT = {
-    f"slices/{number:04d}.dcm": "dark sinuses and the skull around them are not in the label"
-    for number in range(668, 676)
-}
-"""Slices of the shared data whose labels leave out clearly visible body, so that IoU measures the
-label. Figures are given with and without them; nothing else depends on this table."""
-
 DARK_TO, BRIGHT_FROM = 0.2, 0.5
 """Bounds between dark, grey and bright altered pixels, as shares of the way from the darkest pixel
 to the 98th percentile."""
@@ -158,7 +149,7 @@ def group_figures(kind: str, name: str, results: Sequence[LabelledResult]) -> Fi
 
 
 def all_groups(results: Sequence[LabelledResult]) -> list[Figures]:
-    """Figures by modality (with and without `LEFT_OUT`), anatomy and scanner."""
+    """Figures by modality, anatomy and scanner."""
     kinds: dict[str, Callable[[LabelledResult], str]] = {
         "modality": lambda result: result.modality,
         "anatomy": lambda result: f"{result.modality} {result.anatomy}",
@@ -169,10 +160,6 @@ def all_groups(results: Sequence[LabelledResult]) -> list[Figures]:
         for name in sorted({name_of(result) for result in results}):
             members = [result for result in results if name_of(result) == name]
             groups.append(group_figures(kind, name, members))
-            rest = [result for result in members if result.name not in LEFT_OUT]
-            if kind == "modality" and 0 < len(rest) < len(members):
-                without = f"{name}, without the {len(members) - len(rest)} {LEAVES_OUT}"
-                groups.append(group_figures(kind, without, rest))
     return groups
 
 
@@ -250,9 +237,6 @@ def summarise(
         "margin_px": PRODUCT_MARGIN,
         "step": DEFAULT.step,
         "paper_iou": PAPER_IOU,
-        "labels_that_leave_out_visible_body": sorted(
-            result.name for result in results if result.name in LEFT_OUT
-        ),
         "groups": all_groups(results),
         "comparison": comparison(results),
         "hard": unlabelled_figures(hard),

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from coverslip_training import drawing, tables
-from coverslip_training.figures import LEAVES_OUT, OUTLINERS, Figures, LabelledResult
+from coverslip_training.figures import OUTLINERS, Figures, LabelledResult
 from coverslip_training.measures import MARGINS, PRODUCT_MARGIN
 
 WORST_LISTED = 8
@@ -66,19 +66,13 @@ def report_text(figures: Figures) -> str:
 
 
 def _notes(figures: Figures) -> str:
-    notes = (
+    return (
         f"Split {figures['split']}; margin {figures['margin_px']} pixels; step "
         f"{figures['step']:g} grey levels. Saidi et al. 2024 report a mean IoU of "
         f"{figures['paper_iou']} on slices of their own. The labels come from a classical "
         "segmentation, so IoU and distances favour the classical outline. The figures that matter "
         "are body in possible carriers and the slices without a label."
     )
-    if names := figures["labels_that_leave_out_visible_body"]:
-        notes += (
-            f" {len(names)} {LEAVES_OUT} ({names[0]} to {names[-1]}): there, IoU measures the "
-            "label."
-        )
-    return notes
 
 
 def slice_table(results: Sequence[LabelledResult]) -> list[dict[str, str | float]]:

@@ -7,11 +7,11 @@ from io import BytesIO
 
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.data import get_testdata_file
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from coverslip.dicom.raw import change_encoding
 from coverslip.fake_patient import write_fake_patient
+from tests.paths import pydicom_file
 
 FILES = ["MR_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "rtplan.dcm"]
 ENCODINGS = {
@@ -25,7 +25,7 @@ WORDS = bytes(range(8))
 
 def read(name: str) -> Dataset:
     """A file's header, read whole and still raw, with words and a nested private number in it."""
-    dataset = dcmread(get_testdata_file(name, download=False))
+    dataset = dcmread(pydicom_file(name))
     write_fake_patient(dataset, seed=3)
     for keyword in ("PixelData", "DataSetTrailingPadding"):
         if keyword in dataset:
@@ -43,7 +43,7 @@ def read(name: str) -> Dataset:
 
 @pytest.mark.parametrize("syntax", ENCODINGS, ids=lambda uid: uid.name)
 @pytest.mark.parametrize("name", FILES)
-def test_a_raw_header_is_written_right_in_another_encoding(name: str, syntax: str) -> None:
+def test_a_raw_header_is_written_right_in_another_encoding(name: str, syntax: UID) -> None:
     expected, turned = read(name), read(name)
     little_before = expected.original_encoding[1]
     change_encoding(turned, *ENCODINGS[syntax])

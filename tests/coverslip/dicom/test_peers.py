@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from coverslip.deidentification.mark import Mark, write_mark
 from coverslip.dicom.instance import read_instance, write_instance
 from coverslip.fake_patient import write_fake_patient
 from tests.paths import pydicom_file
+from tests.peers import need, run
 
 FILES = [
     "CT_small.dcm",
@@ -33,11 +33,6 @@ ALSO_BY_DCMTK = [
 DCMTK = {"MR_small_RLE.dcm": "dcmdrle", "MR_small_jpeg_ls_lossless.dcm": "dcmdjpls"}
 
 
-def need(program: str) -> None:
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is not installed; 'make peers' installs it from Debian")
-
-
 def written(name: str, folder: Path) -> tuple[Path, NDArray[np.int32]]:
     """A file like a stego instance: another identity, other pixels in one corner."""
     dataset = dcmread(pydicom_file(name))
@@ -50,12 +45,6 @@ def written(name: str, folder: Path) -> tuple[Path, NDArray[np.int32]]:
     planes[:, :8, :8] = np.clip(planes[:, :8, :8] + 3, *cover.legal)
     write_instance(cover.with_dataset(clean), planes, folder / "stego.dcm")
     return folder / "stego.dcm", planes
-
-
-def run(*words: str | Path) -> str:
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -151,6 +151,19 @@ def test_air_as_uneven_as_tissue_is_refused(cover, tmp_path):
     assert "as uneven as tissue" in reason.message
 
 
+def test_an_image_of_few_grey_levels_goes_to_the_header_unless_the_step_is_small(cover, tmp_path):
+    dataset = dcmread(cover)
+    pixels = dataset.pixel_array.astype(np.int32)
+    dark, bright = np.quantile(pixels, 0.05), np.quantile(pixels, 0.98)
+    dim = ((pixels - dark) * 36 / (bright - dark)).clip(-5, 60)
+    dataset.set_pixel_data((dim + 5).astype(np.int16), "MONOCHROME2", dataset.BitsStored)
+    dataset.save_as(tmp_path / "dim.dcm")
+    engine = ReferenceEngine(lambda _: outline(pixels))
+    reason = assert_in_header(tmp_path / "dim.dcm", NoCarriersError.code, engine=engine)
+    assert "grey levels brighter than the air" in reason.message
+    embed_in_pixels(tmp_path / "dim.dcm", FAINT, engine)
+
+
 def test_reading_with_the_engines_mask_finds_the_same(stego):
     instance = read_instance(stego)
     with_mask = read_pixels(instance, ENGINE)
