@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from coverslip.errors import CannotWriteError, OutputExistsError
+from coverslip.errors import CannotWriteError, CoverslipError, OutputExistsError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -79,10 +79,26 @@ def save_dataset(ds: Dataset, file: BinaryIO) -> None:
     CannotWriteError
         The data set has no form as a file, such as for want of a SOP Instance UID.
     """
-    try:
+    with refuse_malformed():
         ds.save_as(file, enforce_file_format=True)
-    except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):
-        # What pydicom says may quote values.
+
+
+@contextmanager
+def refuse_malformed() -> Iterator[None]:
+    """Turn what pydicom raises for malformed values into one error.
+
+    Raises
+    ------
+    CannotWriteError
+    """
+    try:
+        yield
+    except (CoverslipError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # The system's; pydicom has OSErrors of its own.
+        # A parser of arbitrary bytes fails in arbitrary ways; its message may quote values.
         raise CannotWriteError(
             "the data set cannot be written as a DICOM file: a SOP Class UID, a SOP Instance "
             "UID, a known transfer syntax and values that fit their VR were expected; export "

@@ -31,6 +31,7 @@ from coverslip.dicom.objects import OFFSET_TABLES, PIXEL_TAGS
 from coverslip.dicom.raw import is_sequence, leaf, put_level
 from coverslip.eligibility import BurnedIn, burned_in, text_sources
 from coverslip.errors import BurnedInAnnotationError
+from coverslip.files import refuse_malformed
 from coverslip.record import Element, Inside, Level, Record
 
 LIMIT = 1024
@@ -290,6 +291,7 @@ def _drop_empty_overlays(original: Dataset, clean: Dataset) -> None:
             del clean[tag]
 
 
+@refuse_malformed()
 def deidentify(
     ds: Dataset, uid_key: bytes, *, allow_burned_in: bool = False, limit: int = LIMIT
 ) -> tuple[Dataset, Record, list[Dropped]]:
@@ -319,6 +321,8 @@ def deidentify(
     Raises
     ------
     BurnedInAnnotationError
+    CannotWriteError
+        A value is so malformed that it cannot be read.
     """
     clean = copy.deepcopy(ds)
     if not allow_burned_in:
@@ -371,6 +375,7 @@ def _follow_uid(target: Dataset, source: Dataset) -> None:
         target.file_meta.MediaStorageSOPInstanceUID = source.SOPInstanceUID
 
 
+@refuse_malformed()
 def restore(ds: Dataset, record: Record) -> Dataset:
     """Put a record back into a de-identified header.
 
@@ -448,6 +453,7 @@ def _hash_level(hashed: hashlib._Hash, ds: Dataset, with_uids: bool = False) -> 
             hashed.update(_ITEM_END)
 
 
+@refuse_malformed()
 def content_digest(clean: Dataset, with_uids: bool = False) -> bytes:
     """SHA-256 of what stays of a data set, whatever its transfer syntax.
 
@@ -488,6 +494,7 @@ def _may_come_back(tag: BaseTag) -> bool:
     return tag.is_private or overlay or action_for(int(tag)) is not None or int(tag) in _DESCRIBING
 
 
+@refuse_malformed()
 def restore_original(
     original: Dataset, present: Dataset, uid_key: bytes
 ) -> tuple[Dataset, list[str]]:

@@ -27,7 +27,7 @@ from coverslip.dicom.parsing import (
     raw_element,
 )
 from coverslip.errors import CoverslipError, NotAnImageError, NotDicomError, TruncatedFileError
-from coverslip.files import check_target, save_dataset, write_dataset
+from coverslip.files import check_target, refuse_malformed, save_dataset, write_dataset
 from coverslip.pixels.scratch import PartStream
 from coverslip.pixels.stored import StoredValue, end_of_fragments
 
@@ -40,6 +40,7 @@ PIXEL_TAGS = (0x7FE00010, 0x7FE00009, 0x7FE00008)
 OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
 """Extended Offset Table and its lengths."""
 UNDEFINED_LENGTH = 0xFFFFFFFF
+_BUFFERED = ("OB", "OD", "OF", "OL", "OV", "OW")
 _CHUNK = 1 << 20
 _DELIMITER_BYTES = 8
 
@@ -165,7 +166,9 @@ def read_object(source: Source) -> DicomObject:
     syntax = complete_meta(ds, notes)
     stored = None if path is None or tag is None else _where(ds, tag, path)
     try:
-        image, reason = image_of(ds, path, syntax, notes), None
+        with refuse_malformed():
+            image = image_of(ds, path, syntax, notes)
+        reason = None
     except TruncatedFileError:
         raise
     except CoverslipError as error:
@@ -268,7 +271,8 @@ def header_bytes(ds: Dataset) -> bytes:
             del out[tag]
     out.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     file = io.BytesIO()
-    dcmwrite(file, out, enforce_file_format=False, implicit_vr=False, little_endian=True)
+    with refuse_malformed():
+        dcmwrite(file, out, enforce_file_format=False, implicit_vr=False, little_endian=True)
     return file.getvalue()
 
 
@@ -361,7 +365,8 @@ def _copied(stored: StoredValue, raw: RawDataElement) -> DataElement:
     """Pixel data as they lie in their file, read in parts while they are written."""
     encapsulated = raw.length == UNDEFINED_LENGTH
     length = _value_length(stored, encapsulated)
-    vr = raw.VR or ("OB" if encapsulated else "OW")
+    # Only these can be written from a stream; UN is what some converters make of them.
+    vr = raw.VR if raw.VR in _BUFFERED else "OB" if encapsulated else "OW"
     element = DataElement(raw.tag, vr, PartStream(lambda: _parts(stored, length), length))
     element.is_undefined_length = encapsulated
     return element
@@ -382,9 +387,10 @@ def pixel_value_parts(source: DicomObject) -> Iterator[bytes]:
     if tag is None:
         return
     if source.pixels is None:
-        value = source.dataset[tag].value
-        assert isinstance(value, bytes)
-        yield value
+        # As it was read: to parse it, its VR would have to be one.
+        raw = _raw(source.dataset, tag)
+        value = source.dataset[tag].value if raw is None else raw.value
+        yield bytes(value or b"")
         return
     length = _value_length(source.pixels, source.is_encapsulated)
     yield from _parts(source.pixels, length)

@@ -27,6 +27,7 @@ from coverslip.dicom.instance import Instance
 from coverslip.dicom.objects import DicomObject
 from coverslip.engine import Engine
 from coverslip.errors import (
+    CannotWriteError,
     CoverslipError,
     DamagedMessageError,
     EngineError,
@@ -259,8 +260,14 @@ def _from_part(source: DicomObject, identity: Identity, part: HeaderPart) -> Ext
     DamagedMessageError
         What is in the part is not a header.
     """
-    key = uid_key(identity.recipient)
-    _, record, _ = header.deidentify(sealed_original(part)[0], key, allow_burned_in=True)
+    head, _ = sealed_original(part)
+    try:
+        _, record, _ = header.deidentify(head, uid_key(identity.recipient), allow_burned_in=True)
+    except CannotWriteError:
+        raise DamagedMessageError(
+            "the sealed header part holds a header that cannot be read: use an undamaged copy of "
+            "the file"
+        ) from None
     opened = OpenedFrame(record, None)
     return _judged(source, identity, opened, SealedExtraction(b"", Carried.HEADER), part, None)
 

@@ -31,7 +31,12 @@ from coverslip.dicom.objects import (
     write_object,
 )
 from coverslip.dicom.raw import change_encoding
-from coverslip.errors import ChangedError, CoverslipError, DamagedMessageError
+from coverslip.errors import (
+    CannotWriteError,
+    ChangedError,
+    CoverslipError,
+    DamagedMessageError,
+)
 from coverslip.files import check_target, write_atomically
 from coverslip.pipeline.binding import Binding, BindingSeal, dark_air, matches
 from coverslip.pipeline.extraction import Extraction
@@ -162,9 +167,10 @@ def _original(
     try:
         frames = _original_frames(source, part, extraction.bound_to)
         head, pixel_header = sealed_original(part)
-    except DamagedMessageError:
+        _check_names_object(head, source)
+        restored, refused = header.restore_original(head, source.dataset, uid_key(recipient))
+    except (DamagedMessageError, CannotWriteError):
         return _identity_alone(source, extraction, (Missing.HEADER_PART_DAMAGED,))
-    restored, refused = header.restore_original(head, source.dataset, uid_key(recipient))
     if refused:
         missing = (Missing.ATTRIBUTES_REFUSED,)
         _own_uid(restored)
@@ -175,6 +181,12 @@ def _original(
         return Restoration(source, restored, frames, RestoredAs.ORIGINAL_FILE, _whole=whole)
     _put_pixels(restored, source)
     return Restoration(source, restored, frames, RestoredAs.ORIGINAL)
+
+
+def _check_names_object(head: Dataset, source: DicomObject) -> None:
+    """Refuse an original without the UID that de-identification replaces and never removes."""
+    if "SOPInstanceUID" in source.dataset and "SOPInstanceUID" not in head:
+        raise DamagedMessageError("a SOP Instance UID was expected")
 
 
 def _original_frames(
@@ -240,24 +252,31 @@ def _whole(
     if hashed.digest() != part.original_file:
         return None
     encapsulated = source.is_encapsulated if image is None else syntax not in NATIVE
-    announced = UNDEFINED_LENGTH if encapsulated else length
-    if not _goes_before(pixel_header, source, announced, head.original_encoding[1] is not False):
+    little = head.original_encoding[1] is not False
+    if not _goes_before(pixel_header, source, None if encapsulated else length, little, part.tail):
         return None
     return part.head, image, part.tail
 
 
-def _goes_before(pixel_header: bytes, source: DicomObject, length: int, little: bool) -> bool:
+def _goes_before(
+    pixel_header: bytes, source: DicomObject, length: int | None, little: bool, tail: bytes
+) -> bool:
     """Whether a sealed header ends with tag, VR and length of an object's pixel data.
 
     Whoever has the recipient can seal any header, one among them that hides the pixel data in
-    another attribute.
+    another attribute. ``length`` is None for encapsulated pixel data.
     """
     tag = pixel_tag(source.dataset)
-    if tag is None:
-        return not pixel_header
+    if tag is None or len(pixel_header) not in (8, 12):
+        return tag is None and not pixel_header
     order = "<" if little else ">"
-    wanted = struct.pack(order + "2HI", tag >> 16, tag & 0xFFFF, length)
-    return len(pixel_header) in (8, 12) and pixel_header[:4] + pixel_header[-4:] == wanted
+    announced = struct.unpack(order + "2HI", pixel_header[:4] + pixel_header[-4:])
+    if announced[:2] != (tag >> 16, tag & 0xFFFF):
+        return False
+    if length is None:
+        return bool(announced[2] == UNDEFINED_LENGTH)
+    # A file that was cut announces more than there is.
+    return bool(announced[2] == length or (length < announced[2] < UNDEFINED_LENGTH and not tail))
 
 
 def _original_parts(

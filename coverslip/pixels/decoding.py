@@ -220,6 +220,11 @@ def iter_planes(ds: Dataset, layout: Layout, transfer_syntax: str) -> Iterator[N
     except (RuntimeError, ValueError, EOFError, AttributeError, IndexError, TypeError):
         # pydicom's message may quote the data; ours only says where decoding stopped.
         raise undecodable(decoded, layout) from None
+    except BaseException as error:
+        # pylibjpeg's RLE decoder is in Rust, and panics where pixel data end early.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise undecodable(decoded, layout) from None
     if decoded < layout.frames:
         raise undecodable(decoded, layout)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -199,7 +200,7 @@ def test_a_failed_write_leaves_nothing(
     ct: Instance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr(type(ct.dataset), "save_as", fail)
     with pytest.raises(OSError, match="disk full"):
