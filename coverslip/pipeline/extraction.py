@@ -180,10 +180,10 @@ def extract(
     part, part_error = _open_part(source, identity)
     try:
         found = search.run(lambda frame: (frame, open_frame(frame, identity)))
-    except EngineError:
-        raise  # The engine's trouble says nothing about the file.
-    except CoverslipError:
-        if part is None or not part.head:
+    except CoverslipError as error:
+        # An engine's trouble says nothing about the file.
+        fault = isinstance(error, EngineError) and engine is not None
+        if fault or part is None or not part.head:
             raise
         return _from_part(source, identity, part)
     sealed, opened = found.content
