@@ -43,6 +43,7 @@ from coverslip.errors import (
     NoCarriersError,
     RecordTooLargeError,
 )
+from coverslip.files import refuse_malformed
 from coverslip.pipeline.binding import (
     BindingSeal,
     Brightness,
@@ -327,7 +328,8 @@ def clean_header(
         source.dataset, uid_key(recipient), allow_burned_in=options.allow_burned_in
     )
     try:
-        encoded = records.encode(record)
+        with refuse_malformed():
+            encoded = records.encode(record)
     except RecordTooLargeError:
         encoded = b""  # The sealed header part holds the original header, and so the record.
     return CleanHeader(clean, encoded, len(record), dropped)

@@ -275,8 +275,9 @@ def _goes_before(
         return False
     if length is None:
         return bool(announced[2] == UNDEFINED_LENGTH)
-    # A file that was cut announces more than there is.
-    return bool(announced[2] == length or (length < announced[2] < UNDEFINED_LENGTH and not tail))
+    # What cannot be decoded may have been cut, and then announces more than there is.
+    cut = source.image is None and not tail and length < announced[2] < UNDEFINED_LENGTH
+    return bool(announced[2] == length or cut)
 
 
 def _original_parts(

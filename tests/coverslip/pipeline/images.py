@@ -6,27 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from scipy import ndimage
 
 from coverslip.crypto.keys import Identity
 from coverslip.fake_patient import write_fake_patient
 from coverslip.scheme.reference import ReferenceEngine
+from tests.outlines import outline_head
 
 IDENTITY = Identity.generate()
 
 
-def outline(pixels: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Outline one head CT well enough: bright, the largest part, holes filled."""
-    bright = pixels > np.percentile(pixels, 5) + 300
-    parts, count = ndimage.label(ndimage.binary_opening(bright, iterations=2))
-    if not count:
-        return np.zeros(pixels.shape, dtype=np.uint8)
-    largest = 1 + np.argmax(ndimage.sum_labels(bright, parts, np.arange(1, count + 1)))
-    filled = ndimage.binary_fill_holes(ndimage.binary_dilation(parts == largest, iterations=2))
-    return np.asarray(filled).astype(np.uint8)
-
-
-ENGINE = ReferenceEngine(outline)
+ENGINE = ReferenceEngine(outline_head)
 
 
 def drawn(

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import struct
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +18,10 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
-from pydicom.dataset import FileDataset
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.filewriter import write_file_meta_info
 from pydicom.sequence import Sequence
-from pydicom.uid import generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 
 from coverslip import pipeline
 from coverslip.cli import main
@@ -24,10 +30,18 @@ from coverslip.crypto.seal import FrameKind, seal, unseal
 from coverslip.deidentification import mark
 from coverslip.dicom.objects import parse_head, read_object
 from coverslip.dicom.record_views import as_dataset
-from coverslip.errors import ChangedError
+from coverslip.errors import ChangedError, DamagedMessageError
 from coverslip.fake_patient import write_fake_patient
 from coverslip.pipeline import Binding, Carried, Change, Missing, RestoredAs
-from coverslip.pipeline.header_part import HeaderPart, decode_header_part, encode_header_part
+from coverslip.pipeline.binding import unpack
+from coverslip.pipeline.header_part import (
+    HeaderPart,
+    decode_header_part,
+    digest_of,
+    encode_header_part,
+)
+from coverslip.pipeline.undo import undo_frame
+from coverslip.pixels.frames import HeldFrames
 from coverslip.scheme.dct import to_blocks
 from coverslip.scheme.profiles import DEFAULT
 from tests import golden
@@ -59,8 +73,6 @@ class Victim:
     def level(self) -> int:
         """The level T that the record was bound at."""
         found = pipeline.extract_sealed(read_object(self.stego), IDENTITY.recipient)
-        from coverslip.pipeline.binding import unpack
-
         bound, _ = unpack(unseal(found.sealed, IDENTITY.secret))
         assert bound is not None and bound.level is not None
         return bound.level
@@ -341,8 +353,6 @@ def forged(victim: Victim, change: Callable[[Dataset], None]) -> Dataset:
 
 
 def head_bytes(head: Dataset) -> bytes:
-    from io import BytesIO
-
     file = BytesIO()
     head.save_as(file, enforce_file_format=True)
     return file.getvalue()
@@ -355,6 +365,91 @@ def with_part(ds: Dataset, part: HeaderPart) -> Dataset:
     assert read is not None
     mark.write_mark(made, read, sealed)
     return made
+
+
+def forged_file(victim: Victim, head: bytes, tail: bytes = b"") -> Dataset:
+    """A stego file whose header part makes another file of the original's pixels."""
+    ds = dcmread(victim.stego)
+    part = decode_header_part(unseal(mark.read_sealed_part(ds), IDENTITY.secret))
+    original = victim.cover.read_bytes()
+    value = original[len(part.head) : len(original) - len(part.tail)]
+    digest = hashlib.sha256(head + value + tail).digest()
+    return with_part(ds, replace(part, head=head, tail=tail, original_file=digest))
+
+
+def sealed_head(victim: Victim) -> bytes:
+    part = unseal(mark.read_sealed_part(dcmread(victim.stego)), IDENTITY.secret)
+    return decode_header_part(part).head
+
+
+def test_a_forged_file_that_is_the_original_is_given_back(one: Victim, reported: Reported) -> None:
+    """The forgeries below fail for what they change, and for nothing else."""
+    code, line = reported.run(forged_file(one, sealed_head(one)))
+    assert code == 0 and line["restored_as"] == RestoredAs.ORIGINAL_FILE.value
+
+
+def test_what_follows_the_pixel_data_is_not_trusted_either(one: Victim, reported: Reported) -> None:
+    # Readers take the last of two elements, in whatever order they come.
+    slope = bytes.fromhex("28005310") + b"DS" + struct.pack("<H", 2) + b"3 "
+    code, line = reported.run(forged_file(one, sealed_head(one), tail=slope))
+    assert code == 0 and line["refused"] == ["RescaleSlope"]
+    assert dcmread(str(line["restored"])).RescaleSlope == 1
+    pixels = sealed_head(one)[-12:-4] + struct.pack("<I", 4) + bytes(4)
+    for tail in (pixels, b"no data set", slope[:-1]):
+        code, line = reported.run(forged_file(one, sealed_head(one), tail=tail))
+        assert code == 0 and line["restored_as"] == RestoredAs.IDENTITY.value
+
+
+def test_pixels_do_not_come_out_of_a_sealed_header(one: Victim, reported: Reported) -> None:
+    head, size = sealed_head(one), 512 * 512 * 2
+    announcement = head[-12:]
+    assert announcement[-4:] == struct.pack("<I", size)
+    own_pixels = announcement + bytes(size) + bytes.fromhex("e17f0110") + b"OB\0\0"
+    for hidden in (
+        head[:-12] + own_pixels + struct.pack("<I", size),
+        head[:-4] + struct.pack("<I", size - 2),
+        head[:-4] + struct.pack("<I", size + 2),
+        head[:-4] + struct.pack("<I", 0xFFFFFFFF),
+        head[:-12] + announcement[:2] + b"\x08\0" + announcement[4:],
+        head[:-12],
+    ):
+        code, line = reported.run(forged_file(one, hidden))
+        assert code == 0 and line["restored_as"] == RestoredAs.ORIGINAL.value
+        restored = dcmread(str(line["restored"]))
+        assert np.array_equal(restored.pixel_array, dcmread(one.cover).pixel_array)
+
+
+def test_an_undo_list_does_not_change_the_body(one: Victim, reported: Reported) -> None:
+    cover, stego = pixels_of(one.cover), pixels_of(one.stego)
+    row, col = np.argwhere(cover >= one.level)[1234]
+    cover[row, col] -= 1
+    ds = dcmread(one.stego)
+    part = decode_header_part(unseal(mark.read_sealed_part(ds), IDENTITY.secret))
+    undo = undo_frame(cover, stego)
+    digest = digest_of(HeldFrames(cover[np.newaxis]))
+    code, line = reported.run(
+        with_part(ds, replace(part, undo=undo, original_pixels=digest, original_file=b""))
+    )
+    assert code == 0 and line["restored_as"] == RestoredAs.IDENTITY.value
+    assert line["not_original_because"] == [Missing.HEADER_PART_DAMAGED.value]
+
+
+def test_a_sealed_header_does_not_inflate_without_end(one: Victim, reported: Reported) -> None:
+    deflater = zlib.compressobj(9, wbits=-15)
+    part = bytes(1 << 20)
+    bomb = b"".join(deflater.compress(part) for _ in range(2048)) + deflater.flush()
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.3", "1.2.3"
+    meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    file = BytesIO(bytes(128) + b"DICM")
+    file.seek(132)
+    write_file_meta_info(file, meta)
+    tracemalloc.start()
+    code, line = reported.run(forged_file(one, file.getvalue() + bomb))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert code == 0 and line["restored_as"] == RestoredAs.IDENTITY.value
+    assert peak < 200 << 20, "2 GiB of zeros"
 
 
 def set_slope(ds: Dataset) -> None:
@@ -562,14 +657,8 @@ def test_frames_for_header_and_pixels_do_not_pass_for_each_other(tmp_path: Path)
     ds = dcmread(embedded(dose(1), tmp_path / "dose").stego)
     part, record = (mark.GROUP << 16 | 0x1000 | at for at in (PART_AT, RECORD_AT))
     ds[part].value, ds[record].value = ds[record].value, ds[part].value
-    with pytest.raises(pipeline_errors()):
+    with pytest.raises(DamagedMessageError):
         extract(ds)
-
-
-def pipeline_errors() -> type[Exception]:
-    from coverslip.errors import DamagedMessageError
-
-    return DamagedMessageError
 
 
 # Files of the first release.
