@@ -182,8 +182,7 @@ def extract(
         found = search.run(lambda frame: (frame, open_frame(frame, identity)))
     except CoverslipError as error:
         # An engine's trouble says nothing about the file.
-        fault = isinstance(error, EngineError) and engine is not None
-        if fault or part is None or not part.head:
+        if isinstance(error, EngineError) or part is None or not part.head:
             raise
         return _from_part(source, identity, part)
     sealed, opened = found.content
