@@ -18,6 +18,7 @@ from pydicom import dcmread
 from coverslip import metrics, pipeline
 from coverslip.crypto.keys import Identity
 from coverslip.dicom.instance import read_instance
+from coverslip.eligibility import ALLOWABLE
 from coverslip.engine import EmbedRequest, Engine
 from coverslip.errors import CoverslipError
 from coverslip.fake_patient import write_fake_patient
@@ -131,9 +132,9 @@ def embed_and_read(
     write_fake_patient(dataset, seed=seed)
     cover, stego = folder / "cover.dcm", folder / "stego.dcm"
     dataset.save_as(cover)
-    embedding = pipeline.embed(
-        read_instance(cover), Identity.generate().recipient, engine, pipeline.EmbedOptions(profile)
-    )
+    # Of every kind, and never in the header: it is the pixels that are measured.
+    options = pipeline.EmbedOptions(profile, require_pixels=True, allow=frozenset(ALLOWABLE))
+    embedding = pipeline.embed(read_instance(cover), Identity.generate().recipient, engine, options)
     embedding.write(stego, overwrite=True)
     return pipeline.engine_planes(read_instance(stego)).pixels[0]
 
