@@ -3,9 +3,10 @@
 ``python benchmarks/originals.py`` prints what docs/eligibility.md and the release notes are from.
 It writes a fake patient into each slice of ``../shared/data/slices``, embeds with profile
 ``default``, reads without the network, restores, and compares bytes, data set and pixels; removes
-the private block and reads the identity alone; and counts changed pixels under the labels. Then
-dark blocks of one stego slice are copied into another, for all ordered pairs of some slices of one
-size: each must be reported as changed.
+the private block and reads the identity alone; and counts changed pixels under the labels. With
+``--transplants N``, for all ordered pairs of N slices of a modality, the carriers of one stego
+slice are copied into the other (of the same size), its header part kept and removed, and its
+private block is moved: each must be reported as changed, and nothing restored.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import tempfile
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import permutations
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -26,11 +26,11 @@ from pydicom import dcmread
 
 from coverslip import pipeline
 from coverslip.crypto.keys import Identity
-from coverslip.deidentification.mark import remove_mark
+from coverslip.deidentification.mark import GROUP, read_sealed_part, remove_mark
 from coverslip.dicom.instance import read_instance, write_instance
-from coverslip.dicom.objects import DicomObject, read_object
+from coverslip.dicom.objects import read_object
 from coverslip.engine import Engine, open_engine
-from coverslip.errors import CoverslipError
+from coverslip.errors import ChangedError, CoverslipError
 from coverslip.fake_patient import write_fake_patient
 from coverslip.scheme.dct import block_view
 from coverslip.scheme.profiles import PROFILES
@@ -56,6 +56,8 @@ class SliceResult:
         Peak of the stored bits.
     binding, restored_as, alone : str
         ``alone``: the binding that is read after the private block was removed.
+    same_bytes : bool
+        The restored file is the original's, byte for byte.
     wrong : list of str
         What did not come back.
     """
@@ -69,6 +71,7 @@ class SliceResult:
     psnr: float = 0.0
     binding: str = ""
     restored_as: str = ""
+    same_bytes: bool = False
     alone: str = ""
     wrong: list[str] = field(default_factory=list)
 
@@ -83,8 +86,10 @@ def engine() -> Engine:
     return _engines[0]
 
 
-def embed_slice(source: Path, folder: Path, profile: str, seed: int) -> tuple[Path, Path]:
-    """Write a cover with a fake patient, and its stego file; both paths."""
+def embed_slice(
+    source: Path, folder: Path, profile: str, seed: int
+) -> tuple[Path, Path, pipeline.EmbedReport]:
+    """Write a cover with a fake patient, and its stego file; both paths, and the report."""
     cover, stego = folder / f"{source.stem}-cover.dcm", folder / f"{source.stem}-stego.dcm"
     dataset = dcmread(source)
     write_fake_patient(dataset, seed=seed)
@@ -92,7 +97,7 @@ def embed_slice(source: Path, folder: Path, profile: str, seed: int) -> tuple[Pa
     options = pipeline.EmbedOptions(PROFILES[profile], allow_burned_in=True)
     done = pipeline.embed(read_object(cover), IDENTITY.recipient, engine(), options)
     done.write(stego)
-    return cover, stego
+    return cover, stego, done.report
 
 
 def work(source: Path, profile: str) -> SliceResult:
@@ -101,10 +106,12 @@ def work(source: Path, profile: str) -> SliceResult:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            cover, stego = embed_slice(source, folder, profile, seed=int(source.stem, 36) % 9999)
+            seed = int(source.stem, 36) % 9999
+            cover, stego, report = embed_slice(source, folder, profile, seed)
         except CoverslipError as error:
             result.carried = error.code
             return result
+        result.reason = next((reason.code for reason in report.header_reasons), "")
         _compare(result, cover, stego, folder)
         label = DATA / "labels" / f"{source.stem}.png"
         if label.is_file() and source.parent.name == "slices":
@@ -119,11 +126,14 @@ def _compare(result: SliceResult, cover: Path, stego: Path, folder: Path) -> Non
     found = pipeline.extract(written, IDENTITY)
     result.carried, result.binding = found.carried.value, found.binding.value
     if found.part is not None:
-        result.header_bytes = len(found.part.head) and len(_sealed_part(written))
+        result.header_bytes = len(found.part.head) and len(read_sealed_part(written.dataset))
     restoration = pipeline.restore(written, found, IDENTITY.recipient)
     result.restored_as = restoration.restored_as.value
     restored = folder / "restored.dcm"
     restoration.write(restored)
+    result.same_bytes = restored.read_bytes() == cover.read_bytes()
+    if result.restored_as == pipeline.RestoredAs.ORIGINAL_FILE.value and not result.same_bytes:
+        result.wrong.append("bytes")
     again = dcmread(restored)
     keys = [e.tag for e in original if e.tag != 0x7FE00010 and again.get(e.tag) != e]
     if keys or len(original) != len(again):
@@ -136,14 +146,9 @@ def _compare(result: SliceResult, cover: Path, stego: Path, folder: Path) -> Non
     if found.carried is pipeline.Carried.PIXELS:
         alone = pipeline.extract(read_object(folder / "bare.dcm"), IDENTITY)
         result.alone = alone.binding.value
-        if alone.record != found.record:
+        same = alone.carried is found.carried and alone.record == found.record
+        if not same or alone.binding is not pipeline.Binding.VERIFIED:
             result.wrong.append("identity alone")
-
-
-def _sealed_part(written: DicomObject) -> bytes:
-    from coverslip.deidentification.mark import read_sealed_part
-
-    return read_sealed_part(written.dataset)
 
 
 def _compare_pixels(result: SliceResult, cover: Path, stego: Path, restored: Path) -> None:
@@ -159,41 +164,85 @@ def _compare_pixels(result: SliceResult, cover: Path, stego: Path, restored: Pat
     result.psnr = float("inf") if not error else float(10 * np.log10((hi - lo) ** 2 / error))
 
 
-def transplants(files: list[Path]) -> tuple[int, int]:
-    """Copy the dark blocks of each stego slice into each other one: tries, and those missed."""
-    tried = missed = 0
+@dataclass(frozen=True)
+class Pair:
+    """A cover and its stego file."""
+
+    cover: Path
+    stego: Path
+
+
+ATTACKS = ("carriers", "carriers, header part removed", "private block")
+
+
+def transplant(donor: Pair, targets: list[Pair]) -> Counter[str]:
+    """Attack every target with a donor: tries, beliefs and restorations by kind of attack."""
+    counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
-        pairs = [embed_slice(path, Path(name), "default", seed=n) for n, path in enumerate(files)]
-        pairs = [pair for pair in pairs if _carries(pair[1])]
-        for (cover, stego), (_, target) in permutations(pairs, 2):
-            planes, moved = read_instance(stego).planes, read_instance(target)
-            if planes.shape != moved.planes.shape:
+        forged = Path(name) / "forged.dcm"
+        for target in targets:
+            if target == donor:
                 continue
-            touched = (block_view(read_instance(cover).planes[0]) != block_view(planes[0])).any(
-                axis=(2, 3)
-            )
-            forged = moved.planes.copy()
-            block_view(forged[0])[touched] = block_view(planes[0])[touched]
-            out = Path(name) / "forged.dcm"
-            try:
-                write_instance(moved, forged, out, overwrite=True)
-            except ValueError:
-                continue  # The other image cannot hold such values.
-            tried += 1
-            missed += _is_believed(out)
-    return tried, missed
+            for attack in ATTACKS:
+                if _forge(attack, donor, target, forged):
+                    counts[f"{attack}: tried"] += 1
+                    counts.update(f"{attack}: {fault}" for fault in _faults(forged))
+    return counts
 
 
-def _carries(stego: Path) -> bool:
-    return pipeline.extract(read_object(stego), IDENTITY).carried is pipeline.Carried.PIXELS
-
-
-def _is_believed(forged: Path) -> bool:
-    try:
-        found = pipeline.extract(read_object(forged), IDENTITY)
-    except CoverslipError:
+def _forge(attack: str, donor: Pair, target: Pair, forged: Path) -> bool:
+    """Write an attacked file; False where the target cannot hold what is to be copied."""
+    ds = dcmread(target.stego)
+    if attack == "private block":
+        remove_mark(ds)
+        for element in dcmread(donor.stego).group_dataset(GROUP):
+            ds[element.tag] = element
+        ds.save_as(forged)
+        return True
+    planes, into = read_instance(donor.stego).planes, read_instance(target.stego)
+    if planes.shape != into.planes.shape:
         return False
-    return found.binding is not pipeline.Binding.CHANGED
+    blocks = block_view(planes[0])
+    carriers = (block_view(read_instance(donor.cover).planes[0]) != blocks).any(axis=(2, 3))
+    mixed = into.planes.copy()
+    block_view(mixed[0])[carriers] = blocks[carriers]
+    if attack != "carriers":
+        remove_mark(ds)
+    try:
+        write_instance(into.with_dataset(ds), mixed, forged, overwrite=True)
+    except ValueError:
+        return False  # The target cannot hold such values.
+    return True
+
+
+def _faults(forged: Path) -> list[str]:
+    """What an attacked file was wrongly believed to be."""
+    source = read_object(forged)
+    try:
+        found = pipeline.extract(source, IDENTITY)
+    except CoverslipError:
+        return []
+    faults = [] if found.binding is pipeline.Binding.CHANGED else ["believed"]
+    try:
+        pipeline.restore(source, found, IDENTITY.recipient)
+    except ChangedError:
+        return faults
+    return [*faults, "restored"]
+
+
+def embed_pair(source: Path, folder: Path, seed: int) -> Pair | None:
+    """A stego file to attack with; None where the header carries."""
+    cover, stego, report = embed_slice(source, folder, "default", seed)
+    return Pair(cover, stego) if report.carried is pipeline.Carried.PIXELS else None
+
+
+def transplants(files: list[Path], pool: ProcessPoolExecutor) -> Counter[str]:
+    """Attack each stego slice with each other one."""
+    with tempfile.TemporaryDirectory() as name:
+        count = len(files)
+        made = pool.map(embed_pair, files, [Path(name)] * count, range(count))
+        pairs = [pair for pair in made if pair is not None]
+        return sum(pool.map(transplant, pairs, [pairs] * len(pairs)), Counter())
 
 
 def print_table(results: dict[str, SliceResult]) -> None:
@@ -201,11 +250,20 @@ def print_table(results: dict[str, SliceResult]) -> None:
     values = list(results.values())
     pixels = [r for r in values if r.carried == "pixels"]
     print(f"files {len(values)}: {dict(Counter(r.carried for r in values))}")
-    print(f"restored as: {dict(Counter(r.restored_as for r in pixels))} (carried in pixels)")
+    reasons = Counter(r.reason for r in values if r.carried == "header")
+    print(f"carried in the header because of: {dict(reasons.most_common())}")
+    for carried in ("pixels", "header"):
+        group = [r for r in values if r.carried == carried]
+        kinds, same = dict(Counter(r.restored_as for r in group)), sum(r.same_bytes for r in group)
+        print(f"restored, carried in {carried}: {kinds}, byte for byte {same} of {len(group)}")
     print(f"binding: {dict(Counter(r.binding for r in values))}")
     print(f"identity alone, private block removed: {dict(Counter(r.alone for r in pixels))}")
     wrong = {name: r.wrong for name, r in results.items() if r.wrong}
-    print(f"wrong: {wrong or 0}; body pixels changed: {sum(r.body_changed for r in values)}")
+    touched = [r.body_changed for r in pixels if r.body_changed]
+    print(
+        f"wrong: {wrong or 0}; body pixels changed: {sum(touched)}, in {len(touched)} of "
+        f"{len(pixels)} slices, at most {max(touched, default=0)} in one"
+    )
     if pixels:
         sizes = np.percentile([r.header_bytes for r in pixels], (50, 95)).round()
         print(f"sealed header part: median {sizes[0]:.0f}, 95 % {sizes[1]:.0f} bytes")
@@ -228,14 +286,24 @@ def main() -> None:
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         done = pool.map(work, files, [arguments.profile] * len(files))
         results = {path.name: result for path, result in zip(files, done, strict=True)}
-    print_table(results)
-    if arguments.transplants:
-        by_kind: dict[str, list[Path]] = {"CT": [], "MR": []}
-        for path in files:
-            by_kind[str(dcmread(path, stop_before_pixels=True).Modality)].append(path)
-        for kind, paths in by_kind.items():
-            step = max(len(paths) // arguments.transplants, 1)
-            print(kind, "transplants, believed: {}, {}".format(*transplants(paths[::step])))
+        print_table(results)
+        if arguments.transplants:
+            by_kind: dict[str, list[Path]] = {"CT": [], "MR": []}
+            for path in files:
+                if results[path.name].carried == "pixels":
+                    kind = str(dcmread(path, stop_before_pixels=True).Modality)
+                    by_kind[kind].append(path)
+            for kind, paths in by_kind.items():
+                step = max(len(paths) // arguments.transplants, 1)
+                counts = transplants(paths[::step][: arguments.transplants], pool)
+                for attack in ATTACKS:
+                    tried, believed, restored = (
+                        counts[f"{attack}: {what}"] for what in ("tried", "believed", "restored")
+                    )
+                    print(
+                        f"{kind}, {attack} transplanted: {tried} tried, {believed} believed, "
+                        f"{restored} restored"
+                    )
 
 
 if __name__ == "__main__":

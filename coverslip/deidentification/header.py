@@ -43,6 +43,18 @@ _CODE = ("113100", "DCM", "Basic Application Confidentiality Profile")
 _PIXELS = frozenset((*PIXEL_TAGS, *OFFSET_TABLES))
 _NUMBER_OF_FRAMES = 0x00280008
 _SOP_INSTANCE_UID = 0x00080018
+_OF_THE_SENDER = (
+    0x00020016,  # Source Application Entity Title
+    0x00020017,  # Sending Application Entity Title
+    0x00020018,  # Receiving Application Entity Title
+    0x00020026,  # Source Presentation Address
+    0x00020027,  # Sending Presentation Address
+    0x00020028,  # Receiving Presentation Address
+    0x00020100,  # Private Information Creator UID
+    0x00020102,  # Private Information
+)
+"""File meta information that names devices or holds anything at all. The profile's table has no row
+for it, since the whole is to be replaced (PS3.15 section E.1.1)."""
 _IMAGE_TYPE = 0x00080008
 _ITEM_END = b"\xfe\xff\x0d\xe0"
 _DESCRIBING = frozenset(
@@ -332,6 +344,9 @@ def deidentify(
     _drop_empty_overlays(ds, clean)
     if hasattr(clean, "file_meta"):
         apply_profile(clean.file_meta, uid_key)
+        for tag in _OF_THE_SENDER:
+            if tag in clean.file_meta:
+                del clean.file_meta[tag]
     if getattr(clean, "preamble", None):
         clean.preamble = b"\0" * 128
     _describe(clean)

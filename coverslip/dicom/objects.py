@@ -221,7 +221,13 @@ def _where(ds: Dataset, tag: int, path: Path) -> StoredValue | None:
 
 
 def _original_bytes(file: BinaryIO, ds: Dataset, tag: int | None, size: int) -> OriginalBytes:
-    """The bytes around the pixel data, and the digest of all of them."""
+    """The bytes around the pixel data, and the digest of all of them.
+
+    Raises
+    ------
+    TruncatedFileError
+        The file ends before its pixel data do.
+    """
     if is_deflated(ds):
         return _inflated_bytes(ds)
     element = None if tag is None else _raw(ds, tag)
@@ -229,9 +235,15 @@ def _original_bytes(file: BinaryIO, ds: Dataset, tag: int | None, size: int) -> 
     if element is None:
         end = size
     elif element.length == UNDEFINED_LENGTH:
-        end = min(start + end_of_fragments(_reader(file, start)) + _DELIMITER_BYTES, size)
+        end = start + end_of_fragments(_reader(file, start))
     else:
-        end = min(start + element.length, size)
+        end = start + element.length
+    if end > size:
+        raise TruncatedFileError(
+            "the file ends before its pixel data do; a whole file was expected: get a whole copy"
+        )
+    if element is not None and element.length == UNDEFINED_LENGTH:
+        end = min(end + _DELIMITER_BYTES, size)
     file.seek(0)
     head = file.read(start)
     file.seek(end)
@@ -356,7 +368,8 @@ def _with_pixels(source: DicomObject, header: Dataset) -> Dataset:
     out = copy.deepcopy(header)
     tag = pixel_tag(source.dataset)
     raw = None if tag is None else _raw(source.dataset, tag)
-    if tag is not None and raw is not None and raw.value is None and source.pixels is not None:
+    if tag is not None and raw is not None and source.pixels is not None:
+        # As `pixel_value_parts` finds them: parsers differ over fragments that are broken.
         out[tag] = _copied(source.pixels, raw)
     return out
 
@@ -367,7 +380,13 @@ def _copied(stored: StoredValue, raw: RawDataElement) -> DataElement:
     length = _value_length(stored, encapsulated)
     # Only these can be written from a stream; UN is what some converters make of them.
     vr = raw.VR if raw.VR in _BUFFERED else "OB" if encapsulated else "OW"
-    element = DataElement(raw.tag, vr, PartStream(lambda: _parts(stored, length), length))
+    padding = length % 2
+
+    def parts() -> Iterator[bytes]:
+        yield from _parts(stored, length)
+        yield b"\0" * padding
+
+    element = DataElement(raw.tag, vr, PartStream(parts, length + padding))
     element.is_undefined_length = encapsulated
     return element
 

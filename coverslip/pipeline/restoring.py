@@ -253,13 +253,13 @@ def _whole(
         return None
     encapsulated = source.is_encapsulated if image is None else syntax not in NATIVE
     little = head.original_encoding[1] is not False
-    if not _goes_before(pixel_header, source, None if encapsulated else length, little, part.tail):
+    if not _goes_before(pixel_header, source, None if encapsulated else length, little):
         return None
     return part.head, image, part.tail
 
 
 def _goes_before(
-    pixel_header: bytes, source: DicomObject, length: int | None, little: bool, tail: bytes
+    pixel_header: bytes, source: DicomObject, length: int | None, little: bool
 ) -> bool:
     """Whether a sealed header ends with tag, VR and length of an object's pixel data.
 
@@ -273,11 +273,7 @@ def _goes_before(
     announced = struct.unpack(order + "2HI", pixel_header[:4] + pixel_header[-4:])
     if announced[:2] != (tag >> 16, tag & 0xFFFF):
         return False
-    if length is None:
-        return bool(announced[2] == UNDEFINED_LENGTH)
-    # What cannot be decoded may have been cut, and then announces more than there is.
-    cut = source.image is None and not tail and length < announced[2] < UNDEFINED_LENGTH
-    return bool(announced[2] == length or cut)
+    return bool(announced[2] == (UNDEFINED_LENGTH if length is None else length))
 
 
 def _original_parts(

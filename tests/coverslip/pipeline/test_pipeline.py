@@ -28,7 +28,7 @@ from coverslip.errors import (
     WrongKeyError,
 )
 from coverslip.pipeline import embedding, extraction, sealed_header
-from coverslip.pipeline.binding import unpack
+from coverslip.pipeline.binding import bind, dark_air, measure_brightness, pack, unpack
 from coverslip.pipeline.surveying import fit_as_json
 from coverslip.pixels.frames import HeldFrames
 from coverslip.qr import symbol as symbols
@@ -354,14 +354,24 @@ def test_a_sealed_record_is_read_without_the_key_and_opened_with_it(stego):
     assert records.decode(encoded) == pipeline.extract(read_instance(stego), IDENTITY).record
 
 
-def test_a_frame_that_was_sealed_elsewhere_is_carried_as_it_is(cover, tmp_path):
+@pytest.mark.parametrize("kind", [FrameKind.RECORD, FrameKind.BOUND_RECORD], ids=lambda k: k.name)
+@pytest.mark.parametrize(
+    ("engine", "carried"), [(ENGINE, "pixels"), (BLIND, "header")], ids=["pixels", "header"]
+)
+def test_a_frame_that_was_sealed_elsewhere_is_carried_as_it_is(
+    kind, engine, carried, cover, tmp_path
+):
     instance = read_instance(cover)
     clean, record, _ = header.deidentify(instance.dataset, pipeline.uid_key(IDENTITY.recipient))
-    frame = seal(records.encode(record), IDENTITY.recipient.public)
+    encoded = records.encode(record)
+    if kind is FrameKind.BOUND_RECORD:
+        level = measure_brightness(dark_air(instance), instance.legal[0]).level_for(DEFAULT.step)
+        encoded = pack(bind(dark_air(instance), level), encoded)
+    frame = seal(encoded, IDENTITY.recipient.public, kind)
     options = pipeline.EmbedOptions(DEFAULT)
     first, second = (
         pipeline.embed(
-            instance.with_dataset(clean), IDENTITY.recipient, ENGINE, options, sealed_frame=frame
+            instance.with_dataset(clean), IDENTITY.recipient, engine, options, sealed_frame=frame
         )
         for _ in range(2)
     )
@@ -369,10 +379,13 @@ def test_a_frame_that_was_sealed_elsewhere_is_carried_as_it_is(cover, tmp_path):
     first.write(tmp_path / "stego.dcm")
     second.write(tmp_path / "again.dcm")
     assert (tmp_path / "stego.dcm").read_bytes() == (tmp_path / "again.dcm").read_bytes()
-    assert (
-        pipeline.extract_sealed(read_instance(tmp_path / "stego.dcm"), IDENTITY.recipient).sealed
-        == frame
-    )
+    stego = read_instance(tmp_path / "stego.dcm")
+    found = pipeline.extract_sealed(stego, IDENTITY.recipient)
+    assert found.sealed == frame and found.carried.value == carried
+    opened = pipeline.extract(stego, IDENTITY)
+    bound = kind is FrameKind.BOUND_RECORD
+    assert opened.binding.value == ("verified" if bound else "not-bound")
+    assert records.encode(opened.record) == records.encode(record)
     assert read_mark(clean) is None
 
 
